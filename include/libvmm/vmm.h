@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/**
+ * @file vmm.h
+ * All of libvmm. The headers that know one processor architecture (x86.h) and the one that includes
+ * <linux/kvm.h> (kvm.h) are included by name.
+ */
+#ifndef LIBVMM_VMM_H
+#define LIBVMM_VMM_H
+
+#include <libvmm/bus.h>
+#include <libvmm/chardev.h>
+#include <libvmm/device.h>
+#include <libvmm/error.h>
+#include <libvmm/host.h>
+#include <libvmm/irq.h>
+#include <libvmm/log.h>
+#include <libvmm/loop.h>
+#include <libvmm/memory.h>
+#include <libvmm/state.h>
+#include <libvmm/types.h>
+#include <libvmm/vcpu.h>
+#include <libvmm/vm.h>
+
+#endif
