@@ -62,6 +62,14 @@ VMM_API struct vmm_bus *vmm_bus_unref(struct vmm_bus *bus);
  */
 VMM_API int vmm_bus_add(struct vmm_bus *bus, const struct vmm_region_options *options,
                         struct vmm_region **out, struct vmm_error *err);
+/**
+ * Move a region, or take it off the bus (`enabled` false: it claims nothing but stays the caller's).
+ * Does not wait for accesses under way, so it may be called from a region's own callback, as a PCI
+ * function does when the guest moves a BAR. -EEXIST and -EINVAL as above; then the region is as it
+ * was. Thread-safe.
+ */
+VMM_API int vmm_bus_place(struct vmm_bus *bus, struct vmm_region *region, uint64_t address,
+                          bool enabled, struct vmm_error *err);
 /** Remove and free. When it returns, no callback of the region is running or will run; so it must
  *  not be called from one of its callbacks (-EDEADLK is not detected) nor with its device's lock
  *  held. Thread-safe. */

@@ -119,6 +119,8 @@ struct vmm_io_handler {
     int (*port)(void *ctx, uint16_t port, void *data, uint32_t width, uint32_t count, bool write);
     /** `width` bytes, 1 to 8, at `data`. */
     int (*mmio)(void *ctx, uint64_t address, void *data, uint32_t width, bool write);
+    /** The vCPU lets go of `ctx` (it goes away, or gets another handler). May be NULL. */
+    void (*release)(void *ctx);
 };
 
 /** Make vCPU `id` (on x86 also its initial APIC id). `memory` may be NULL where the embedder does
