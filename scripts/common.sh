@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# Shared by the project's scripts: where things are kept, how packages and kernels are had.
+# shellcheck shell=bash
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${LIBVMM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/libvmm}
+mkdir -p "$cache"
+
+say() { printf '== %s\n' "$*"; }
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null; then
+        sudo "$@"
+    else
+        die "needs to install packages: run it as root, or install sudo. The command was: $*"
+    fi
+}
+
+apt_updated=
+apt_update() {
+    [ -n "$apt_updated" ] || as_root apt-get -qq update ||
+        die "apt-get update failed: is the network there?"
+    apt_updated=1
+}
+
+# need_packages PACKAGE...: install those that are missing.
+need_packages() {
+    local missing=() p
+    for p in "$@"; do
+        dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -qx installed ||
+            missing+=("$p")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "installing ${missing[*]}"
+    apt_update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends \
+        "${missing[@]}" >"$cache/apt.log" 2>&1 ||
+        {
+            tail -20 "$cache/apt.log" >&2
+            die "apt-get install failed"
+        }
+}
+
+# debian_kernel META: unpack the kernel package that the meta package META depends on into the cache
+# (it is never installed) and print its folder, which holds boot/vmlinuz-* and lib/modules/*.
+debian_kernel() {
+    local meta=$1 dir=$cache/kernels/$1 package
+    (
+        flock 9
+        [ ! -e "$dir/ready" ] || exit 0
+        apt_update
+        package=$(apt-cache depends "$meta" | awk '/Depends:/ {print $2; exit}')
+        [ -n "$package" ] || die "no package $meta in apt's lists"
+        say "downloading $package"
+        rm -rf "$dir" && mkdir -p "$dir/deb"
+        (cd "$dir/deb" && apt-get -qq -o APT::Sandbox::User=root download "$package") ||
+            die "apt-get download $package failed"
+        dpkg -x "$dir"/deb/*.deb "$dir" && rm -rf "$dir/deb"
+        depmod -b "$dir" "$(ls "$dir/lib/modules")"
+        touch "$dir/ready"
+    ) 9>"$cache/kernels.lock" >&2 || return 1
+    echo "$dir"
+}
+
+build_packages="gcc g++ libc6-dev meson ninja-build pkg-config python3 libfdt-dev libcmocka-dev
+    libzydis-dev libzycore-dev zlib1g-dev libzstd-dev liblz4-dev liblzma-dev"
+guest_packages="busybox-static cpio kmod qemu-system-x86"
+check_packages="clang libclang-rt-14-dev clang-format acpica-tools device-tree-compiler dmidecode"
+
+# kvm_is_complete VMM_INFO: does the host's KVM run guest kernels in hardware? Asks the program.
+kvm_is_complete() {
+    local flavour
+    flavour=$("$1" --json 2>/dev/null |
+        python3 -c 'import json, sys; print(json.load(sys.stdin)["flavour"])' 2>/dev/null) || return 1
+    [ "$flavour" = vmx ] || [ "$flavour" = svm ]
+}
