@@ -9,6 +9,7 @@
 
 #include <libvmm/host.h>
 #include <libvmm/log.h>
+#include <libvmm/state.h>
 
 VMM_BEGIN_DECLS
 
@@ -80,6 +81,11 @@ struct vmm_clock {
 VMM_API int vmm_vm_get_clock(struct vmm_vm *vm, struct vmm_clock *clock);
 /** With a `realtime_ns` and a host that knows it, time passed since the save is added. */
 VMM_API int vmm_vm_set_clock(struct vmm_vm *vm, const struct vmm_clock *clock);
+
+/** Write the node "vm": interrupt controllers, PIT and clock in KVM. No vCPU runs. */
+VMM_API int vmm_vm_save(struct vmm_vm *vm, struct vmm_state_writer *w);
+/** Read it back, into a VM made with the same options. Checked before anything is set. */
+VMM_API int vmm_vm_load(struct vmm_vm *vm, struct vmm_state_reader *r, struct vmm_error *err);
 
 VMM_END_DECLS
 

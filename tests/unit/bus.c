@@ -283,14 +283,14 @@ static void a_region_moves_from_its_own_callback(void **state)
     assert_int_equal(add(m.bus, "mover", 0xfe000000, 0x1000, &ops, &m, &m.region, NULL), 0);
     for (uint64_t i = 0; i < 10000; i++) {
         uint64_t from = 0xfe000000 + i * 0x1000;
-        assert_int_equal(vmm_bus_write(m.bus, from, 4, (from + 0x1000) | 1), 0);
+        assert_int_equal(vmm_bus_write(m.bus, from, 8, (from + 0x1000) | 1), 0);
         assert_int_equal(m.rc, 0);
         assert_int_equal(vmm_bus_read(m.bus, from, 4, &value), -ENOENT);
         assert_int_equal(vmm_bus_read(m.bus, from + 0x1004, 4, &value), 0);
         assert_int_equal(value, 4);
     }
-    uint64_t at = 0xfe000000 + 10000 * 0x1000;
-    assert_int_equal(vmm_bus_write(m.bus, at, 4, 0), 0); /* off the bus */
+    uint64_t at = UINT64_C(0xfe000000) + 10000 * 0x1000;
+    assert_int_equal(vmm_bus_write(m.bus, at, 8, 0), 0); /* off the bus */
     assert_int_equal(vmm_bus_read(m.bus, at, 4, &value), -ENOENT);
     assert_int_equal(vmm_bus_place(m.bus, m.region, at, true, NULL), 0);
     assert_int_equal(vmm_bus_place(m.bus, m.region, (uint64_t)1 << 40, true, NULL), -EINVAL);
