@@ -10,6 +10,7 @@
 #ifndef LIBVMM_MEMORY_H
 #define LIBVMM_MEMORY_H
 
+#include <libvmm/backing.h>
 #include <libvmm/vm.h>
 
 VMM_BEGIN_DECLS
@@ -31,6 +32,122 @@ VMM_API struct vmm_memory *vmm_memory_unref(struct vmm_memory *memory);
 VMM_API int vmm_memory_add_ram(struct vmm_memory *memory, const char *name, uint64_t address,
                                uint64_t length, struct vmm_memory_region **out,
                                struct vmm_error *err);
+
+/* Regions ------------------------------------------------------------------------------------- */
+
+#define VMM_MEMORY_RAM    1u
+#define VMM_MEMORY_ROM    2u /**< the guest's writes go to a callback, or nowhere */
+#define VMM_MEMORY_DEVICE 3u /**< as RAM, but not the machine's memory: VGA, a PCI BAR */
+#define VMM_MEMORY_ALIAS  4u /**< another region's bytes (or a part of them) at a second place */
+#define VMM_MEMORY_HOLE   5u /**< hides what is below: accesses leave the guest, for an I/O overlay */
+
+struct vmm_memory_region_options {
+    size_t size;
+    const char *name;            /**< for messages; copied; NULL: the type's */
+    uint32_t type;               /**< VMM_MEMORY_… */
+    uint32_t read_only;          /**< ALIAS: non-zero makes it ROM whatever the target is */
+    uint64_t length;             /**< a multiple of the host's page size, at least one page */
+    struct vmm_backing *backing; /**< RAM, ROM, DEVICE; held. NULL: anonymous memory of its own */
+    uint64_t backing_offset;     /**< of the region's first byte; page-aligned */
+    struct vmm_memory_region *target; /**< ALIAS: of what; held */
+    uint64_t target_offset;           /**< ALIAS: of the first byte; page-aligned */
+    /** ROM: the guest wrote, `width` 1 to 8. On the vCPU's thread, without a lock, possibly on
+     *  several at once; the map may be changed inside. NULL: the write is lost. */
+    void (*rom_write)(void *ctx, uint64_t offset, uint32_t width, uint64_t value);
+    /** The region is gone and no callback runs. May be NULL. */
+    void (*release)(void *ctx);
+    void *ctx;
+};
+#define VMM_MEMORY_REGION_OPTIONS_INIT                                                             \
+    {                                                                                              \
+        sizeof(struct vmm_memory_region_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                  \
+    }
+
+/** Make a region; it is nowhere until vmm_memory_add(). -EINVAL, -ENOMEM with a text. */
+VMM_API int vmm_memory_region_new(const struct vmm_memory_region_options *options,
+                                  struct vmm_memory_region **out, struct vmm_error *err);
+VMM_API struct vmm_memory_region *vmm_memory_region_ref(struct vmm_memory_region *region);
+VMM_API struct vmm_memory_region *vmm_memory_region_unref(struct vmm_memory_region *region);
+VMM_API const char *vmm_memory_region_name(const struct vmm_memory_region *region);
+VMM_API uint32_t vmm_memory_region_type(const struct vmm_memory_region *region);
+VMM_API uint64_t vmm_memory_region_length(const struct vmm_memory_region *region);
+/** NULL for a hole; an alias has its target's. Not a new reference. */
+VMM_API struct vmm_backing *vmm_memory_region_backing(const struct vmm_memory_region *region);
+
+/* The map ------------------------------------------------------------------------------------- */
+
+/*
+ * Each of these changes the map at once, also while vCPUs run, or, between begin and commit, all
+ * together. A change that is refused leaves everything as it was. Thread-safe; may block for
+ * milliseconds; not from inside vmm_memory_foreach().
+ */
+
+/** Put a region into the map; the map holds it. Where regions overlap, the higher priority is seen.
+ *  -EEXIST: overlaps one of the same priority (the text names both); -EBUSY: it is in the map;
+ *  -EINVAL: misaligned or wrapping; -ENOSPC: the host's slots are used up. */
+VMM_API int vmm_memory_add(struct vmm_memory *memory, struct vmm_memory_region *region,
+                           uint64_t address, int32_t priority, struct vmm_error *err);
+/** Take it out. -ENOENT: it is not in. Mappings and views that are held keep its pages alive. */
+VMM_API int vmm_memory_remove(struct vmm_memory *memory, struct vmm_memory_region *region,
+                              struct vmm_error *err);
+VMM_API int vmm_memory_move(struct vmm_memory *memory, struct vmm_memory_region *region,
+                            uint64_t address, struct vmm_error *err);
+/** A disabled region keeps its place, but nothing of it is seen. */
+VMM_API int vmm_memory_set_enabled(struct vmm_memory *memory, struct vmm_memory_region *region,
+                                   bool enabled, struct vmm_error *err);
+VMM_API int vmm_memory_set_priority(struct vmm_memory *memory, struct vmm_memory_region *region,
+                                    int32_t priority, struct vmm_error *err);
+/** Make RAM, device memory or an alias behave as ROM at its place, or again as it was made. */
+VMM_API int vmm_memory_set_read_only(struct vmm_memory *memory, struct vmm_memory_region *region,
+                                     bool read_only, struct vmm_error *err);
+/** Let an alias show another part of its target, as a banked window does. */
+VMM_API int vmm_memory_set_target_offset(struct vmm_memory *memory,
+                                         struct vmm_memory_region *region, uint64_t offset,
+                                         struct vmm_error *err);
+/** Where it is; -ENOENT. */
+VMM_API int vmm_memory_region_address(struct vmm_memory *memory,
+                                      const struct vmm_memory_region *region, uint64_t *address);
+
+/** Collect changes until vmm_memory_commit(). Nests; other threads' changes wait. */
+VMM_API void vmm_memory_begin(struct vmm_memory *memory);
+/** The outermost commit makes all changes visible at once, or, when one was refused, none:
+ *  then it returns why (that of the first that failed). */
+VMM_API int vmm_memory_commit(struct vmm_memory *memory, struct vmm_error *err);
+
+/** A piece of the map as the guest sees it. */
+struct vmm_memory_info {
+    size_t size;
+    uint64_t address;
+    uint64_t length;
+    struct vmm_memory_region *region; /**< whose bytes; an alias' target. Valid during the call */
+    uint64_t offset;                  /**< in that region */
+    uint32_t type;                    /**< of that region */
+    uint32_t writable;                /**< 0: as ROM */
+};
+/** Call `fn` for each piece, in the order of addresses, until it returns non-zero, which is then
+ *  returned. Thread-safe, lock-free. */
+VMM_API int vmm_memory_foreach(struct vmm_memory *memory,
+                               int (*fn)(void *ctx, const struct vmm_memory_info *info), void *ctx);
+
+/** KVM's memory slots and the calls that changed them so far. */
+struct vmm_memory_slot_stats {
+    size_t size;
+    uint32_t used;
+    uint32_t limit; /**< the host's; 0: there is no VM */
+    uint64_t added;
+    uint64_t removed;
+    uint64_t moved;
+    uint64_t flags_changed;
+};
+#define VMM_MEMORY_SLOT_STATS_INIT                                                                 \
+    {                                                                                              \
+        sizeof(struct vmm_memory_slot_stats), 0, 0, 0, 0, 0, 0                                     \
+    }
+/** Thread-safe. */
+VMM_API int vmm_memory_get_slot_stats(struct vmm_memory *memory,
+                                      struct vmm_memory_slot_stats *stats);
+
+/* Access -------------------------------------------------------------------------------------- */
 
 /** Copy out of or into RAM and ROM that is mapped for it. -EFAULT: some of the range is not RAM
  *  (nothing was copied). Thread-safe, lock-free. */

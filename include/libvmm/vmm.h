@@ -7,6 +7,7 @@
 #ifndef LIBVMM_VMM_H
 #define LIBVMM_VMM_H
 
+#include <libvmm/backing.h>
 #include <libvmm/bus.h>
 #include <libvmm/chardev.h>
 #include <libvmm/device.h>
