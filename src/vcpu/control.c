@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Kick, pause, resume, stop: from any thread, against the thread that runs the vCPU.
+ *
+ * The protocol. `request` holds what is asked for; `where` says where the running thread is.
+ *  - The asking thread changes `request` first, then sets kvm_run.immediate_exit, then, if a thread
+ *    is inside vmm_vcpu_run(), sends it the signal.
+ *  - The running thread stores `where` and its thread id, then reads `request`, then enters KVM_RUN.
+ *    When KVM_RUN comes back interrupted it clears immediate_exit and then reads `request` again.
+ * All of these are sequentially consistent. So a request that comes before the read is seen by it;
+ * one that comes after finds immediate_exit set when KVM_RUN begins, which then returns at once; and
+ * one that comes while the guest runs is brought by the signal. Clearing immediate_exit cannot lose
+ * a request, since the request was stored before the flag was set and is read after it is cleared.
+ *
+ * kick and stop use nothing but atomic stores, tgkill and futex: they are async-signal-safe.
+ */
+#include "vcpu/control.h"
+#include "base/util.h"
+#include "vcpu/internal.h"
+
+#include <linux/futex.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static void futex_wake_all(_Atomic uint32_t *word)
+{
+    syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT32_MAX, NULL, NULL, 0);
+}
+
+static void futex_wait(_Atomic uint32_t *word, uint32_t value)
+{
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
+}
+
+/* Get the running thread to look at `request`. Keeps errno, for signal handlers. */
+static void poke(struct vmm_vcpu *vcpu)
+{
+    int saved = errno;
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    pid_t tid = atomic_load(&vcpu->tid);
+    uint32_t signal_number = vmm_vm_kick_signal(vcpu->vm);
+    if (tid && signal_number)
+        syscall(SYS_tgkill, getpid(), tid, (int)signal_number);
+    errno = saved;
+}
+
+void vmm_vcpu_kick(struct vmm_vcpu *vcpu)
+{
+    atomic_fetch_or(&vcpu->request, REQUEST_KICK);
+    poke(vcpu);
+}
+
+void vmm_vcpu_stop(struct vmm_vcpu *vcpu)
+{
+    int saved = errno;
+    atomic_fetch_or(&vcpu->request, REQUEST_STOP);
+    poke(vcpu);
+    futex_wake_all(&vcpu->request); /* it may be parked */
+    errno = saved;
+}
+
+void vmm_vcpu_restart(struct vmm_vcpu *vcpu)
+{
+    atomic_fetch_and(&vcpu->request, ~REQUEST_STOP);
+}
+
+int vmm_vcpu_pause(struct vmm_vcpu *vcpu)
+{
+    if (atomic_load(&vcpu->tid) == (pid_t)syscall(SYS_gettid))
+        return -EDEADLK;
+    atomic_fetch_add(&vcpu->request, REQUEST_PAUSE);
+    poke(vcpu);
+    while (atomic_load(&vcpu->where) == WHERE_IN)
+        futex_wait(&vcpu->where, WHERE_IN);
+    return 0;
+}
+
+int vmm_vcpu_resume(struct vmm_vcpu *vcpu)
+{
+    uint32_t request = atomic_load(&vcpu->request);
+    do {
+        if (request < REQUEST_PAUSE)
+            return -EINVAL;
+    } while (!atomic_compare_exchange_weak(&vcpu->request, &request, request - REQUEST_PAUSE));
+    futex_wake_all(&vcpu->request);
+    return 0;
+}
+
+/* On the running thread: wait until nobody wants it paused any more, or it is to stop. */
+static void park(struct vmm_vcpu *vcpu)
+{
+    atomic_store(&vcpu->where, WHERE_PARKED);
+    futex_wake_all(&vcpu->where);
+    for (;;) {
+        uint32_t request = atomic_load(&vcpu->request);
+        if (request < REQUEST_PAUSE || request & REQUEST_STOP)
+            break;
+        futex_wait(&vcpu->request, request);
+    }
+    /* The caller reads `request` again after this, so a pause that still saw us parked holds. */
+    atomic_store(&vcpu->where, WHERE_IN);
+}
+
+uint32_t vmm_vcpu_serve_requests(struct vmm_vcpu *vcpu)
+{
+    uint32_t request = atomic_load(&vcpu->request);
+    if (request & REQUEST_STOP)
+        return VMM_EXIT_STOPPED;
+    if (request >= REQUEST_PAUSE) {
+        park(vcpu);
+        return VMM_EXIT_UNKNOWN;
+    }
+    if (request & REQUEST_KICK) {
+        atomic_fetch_and(&vcpu->request, ~REQUEST_KICK);
+        return VMM_EXIT_KICKED;
+    }
+    return VMM_EXIT_UNKNOWN;
+}
+
+void vmm_vcpu_enter_run(struct vmm_vcpu *vcpu)
+{
+    atomic_store(&vcpu->tid, (pid_t)syscall(SYS_gettid));
+    atomic_store(&vcpu->where, WHERE_IN);
+}
+
+void vmm_vcpu_leave_run(struct vmm_vcpu *vcpu)
+{
+    atomic_store(&vcpu->tid, 0);
+    atomic_store(&vcpu->where, WHERE_OUT);
+    /* A thread waits for `where` only after it has asked for a pause, and that request is still
+     * there when it does: no request, nobody to wake. */
+    if (atomic_load(&vcpu->request) >= REQUEST_PAUSE)
+        futex_wake_all(&vcpu->where);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The running thread's half of kick, pause and stop. */
+#ifndef VCPU_CONTROL_H
+#define VCPU_CONTROL_H
+
+#include <stdint.h>
+
+struct vmm_vcpu;
+
+void vmm_vcpu_enter_run(struct vmm_vcpu *vcpu);
+void vmm_vcpu_leave_run(struct vmm_vcpu *vcpu);
+/* Do what is asked for. VMM_EXIT_STOPPED and VMM_EXIT_KICKED: vmm_vcpu_run() returns that;
+ * VMM_EXIT_UNKNOWN: look at the requests again, then go on. May wait for a resume. */
+uint32_t vmm_vcpu_serve_requests(struct vmm_vcpu *vcpu);
+
+#endif
