@@ -111,27 +111,36 @@ static void prepare_long(struct vmm_page_plan *plan, uint32_t levels)
     plan->level[4] = (struct vmm_page_level){.shift = 48, .bits = 9, .table_reserved = top};
 }
 
+/* Above the leaves the processor sets accessed only and ignores the dirty bit; the PDPTEs of PAE
+ * reserve both. */
+static void set_own_bits(struct vmm_page_plan *plan)
+{
+    for (uint32_t i = 0; i < plan->levels; i++)
+        plan->level[i].own_bits = plan->levels == 3 && i == 2 ? 0 : A | D;
+}
+
 static int prepare(const struct vmm_paging_context *context, struct vmm_page_plan *plan)
 {
     if (plan->address_bits == 0)
         plan->address_bits = 52;
     if (plan->address_bits < 32 || plan->address_bits > 52)
         return -EINVAL;
-    plan->own_bits = A | D;
     switch (context->format) {
     case VMM_PAGE_FORMAT_X86_32:
         prepare_32bit(plan);
-        return 0;
+        break;
     case VMM_PAGE_FORMAT_X86_PAE:
         prepare_pae(context, plan);
-        return 0;
+        break;
     case VMM_PAGE_FORMAT_X86_4LEVEL:
     case VMM_PAGE_FORMAT_X86_5LEVEL:
         prepare_long(plan, context->format == VMM_PAGE_FORMAT_X86_5LEVEL ? 5 : 4);
-        return 0;
+        break;
     default:
         return -EINVAL;
     }
+    set_own_bits(plan);
+    return 0;
 }
 
 static uint32_t leaf_attributes(const struct vmm_page_plan *plan, uint32_t level, uint64_t entry)
