@@ -27,7 +27,6 @@ struct vmm_page_level {
     bool leaf;      /* an entry may be a large page (the lowest level: always a page) */
     uint64_t table_reserved;
     uint64_t leaf_reserved;
-    uint64_t own_bits; /* of an entry: those the processor itself sets */
 };
 
 struct vmm_page_format;
@@ -44,6 +43,7 @@ struct vmm_page_plan {
     bool has_keys;
     bool top_cached;
     uint64_t root;
+    uint64_t own_bits; /* of an entry at any level: those the processor itself sets */
     uint32_t user_keys;
     uint32_t supervisor_keys;
     uint64_t top[4];

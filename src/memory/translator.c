@@ -15,18 +15,32 @@ static size_t entry_index(const struct vmm_translator *t, uint64_t page)
     return (size_t)(h >> 32) & t->mask;
 }
 
-/* Have the table entries still the values that led to this translation? */
-static bool still_true(const struct vmm_translator *t, const struct vmm_cached *e)
+static uint64_t changed64(const struct vmm_cached *e, uint32_t i)
 {
-    const struct vmm_page_level *level = &t->current->plan.level[e->top];
-    for (uint32_t i = 0; i < e->count; i++, level--) {
-        uint64_t now =
-            e->narrow ? le32toh(__atomic_load_n((const uint32_t *)e->places[i], __ATOMIC_RELAXED))
-                      : le64toh(__atomic_load_n((const uint64_t *)e->places[i], __ATOMIC_RELAXED));
-        if ((now ^ e->values[i]) & ~level->own_bits)
-            return false;
-    }
-    return true;
+    return le64toh(__atomic_load_n((const uint64_t *)e->places[i], __ATOMIC_RELAXED)) ^
+           e->values[i];
+}
+
+static uint64_t changed32(const struct vmm_cached *e, uint32_t i)
+{
+    return le32toh(__atomic_load_n((const uint32_t *)e->places[i], __ATOMIC_RELAXED)) ^
+           e->values[i];
+}
+
+/* Have the table entries still the values that led to this translation? The loads do not wait for
+ * one another. */
+static bool still_true(const struct vmm_cached *e)
+{
+    uint64_t changed = 0;
+    if (e->count == 4)
+        changed = changed64(e, 0) | changed64(e, 1) | changed64(e, 2) | changed64(e, 3);
+    else if (e->narrow)
+        for (uint32_t i = 0; i < e->count; i++)
+            changed |= changed32(e, i);
+    else
+        for (uint32_t i = 0; i < e->count; i++)
+            changed |= changed64(e, i);
+    return (changed & ~e->own_bits) == 0;
 }
 
 static int faulted(struct vmm_translator *t, const struct vmm_translation *why)
@@ -46,7 +60,7 @@ static void remember(struct vmm_translator *t, struct vmm_cached *e, uint64_t pa
     e->permissions = tr->permissions;
     e->allowed = 0;
     e->count = (uint8_t)trace->count;
-    e->top = trace->count ? (uint8_t)(tr->level + trace->count - 2) : 0;
+    e->own_bits = t->current->plan.own_bits;
     e->narrow = t->current->plan.entry_size == 4;
     for (uint32_t i = 0; i < trace->count; i++) {
         e->places[i] = vmm_held_find(t, trace->entries[i].address);
@@ -101,7 +115,7 @@ int vmm_translator_find(struct vmm_translator *t, uint64_t address, uint32_t acc
     struct vmm_cached *e = &t->entries[entry_index(t, page)];
     *out = e;
     if (e->page == page && e->context == t->current->id) {
-        if (still_true(t, e)) {
+        if (still_true(e)) {
             int r = e->allowed >> access & 1 ? 0 : permit(t, e, access);
             t->stats.hits += r == 0;
             if (r != -EAGAIN)

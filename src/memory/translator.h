@@ -18,12 +18,12 @@ struct vmm_cached {
     uint32_t allowed;     /* by access: it was checked */
     uint32_t permissions; /* VMM_PAGE_… */
     uint8_t count;        /* table entries */
-    uint8_t top;          /* the level of the first of them */
     bool narrow;          /* they have four bytes */
     const uint8_t *host;  /* of the page; NULL: not memory */
     uint64_t physical;
     const void *places[VMM_PAGE_LEVELS];
     uint64_t values[VMM_PAGE_LEVELS];
+    uint64_t own_bits; /* of the values: left out of the comparison */
 } __attribute__((aligned(64)));
 
 struct vmm_known_context {

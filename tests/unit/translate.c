@@ -201,7 +201,6 @@ static void entries_of_pae_that_become_reserved(void **state)
     assert_int_equal(where(f, 5), 0x600005);
     put64(f, 0x301000, 0x6000a3);
     assert_int_equal(where(f, 5), 0x600005);
-    assert_int_equal(stats(f).stale, 0);
     put64(f, 0x300000, 0x301021);
     assert_int_equal(where(f, 5), UINT64_MAX);
     /* 32-bit tables: two neighbouring entries are not one. */
@@ -209,11 +208,12 @@ static void entries_of_pae_that_become_reserved(void **state)
     put64(f, 0x300000, 0x0000000000302003ull);
     put64(f, 0x302000, 0x0000500300004003ull);
     assert_int_equal(vmm_translator_set_context(f->translator, &c), 0);
+    uint64_t stale = stats(f).stale;
     assert_int_equal(where(f, 0), 0x4000);
     put64(f, 0x302000, 0x0000600300004003ull);
     assert_int_equal(where(f, 0), 0x4000);
     assert_int_equal(where(f, 0x1000), 0x6000);
-    assert_int_equal(stats(f).stale, 1);
+    assert_int_equal(stats(f).stale, stale);
 }
 
 /* Random tables that keep changing: the cache and the walker always agree. */

@@ -111,14 +111,6 @@ static void prepare_long(struct vmm_page_plan *plan, uint32_t levels)
     plan->level[4] = (struct vmm_page_level){.shift = 48, .bits = 9, .table_reserved = top};
 }
 
-/* Above the leaves the processor sets accessed only and ignores the dirty bit; the PDPTEs of PAE
- * reserve both. */
-static void set_own_bits(struct vmm_page_plan *plan)
-{
-    for (uint32_t i = 0; i < plan->levels; i++)
-        plan->level[i].own_bits = plan->levels == 3 && i == 2 ? 0 : A | D;
-}
-
 static int prepare(const struct vmm_paging_context *context, struct vmm_page_plan *plan)
 {
     if (plan->address_bits == 0)
@@ -139,7 +131,8 @@ static int prepare(const struct vmm_paging_context *context, struct vmm_page_pla
     default:
         return -EINVAL;
     }
-    set_own_bits(plan);
+    /* Above the leaves the processor ignores the dirty bit. PDPTEs of PAE reserve both. */
+    plan->own_bits = plan->levels == 3 && !plan->top_cached ? 0 : A | D;
     return 0;
 }
 
