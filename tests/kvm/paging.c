@@ -3,17 +3,14 @@
  * The walker against the host's own: KVM_TRANSLATE on random tables in every mode, and real
  * accesses of a guest in 64-bit mode under every combination of permissions.
  */
+#include "test.h"
+
 #include <errno.h>
 #include <fcntl.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <cmocka.h>
 #include <linux/kvm.h>
 
 #include <libvmm/memory.h>
@@ -496,9 +493,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(agrees_on_protection_keys, setup, teardown),
     };
     kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    if (kvm_fd < 0) {
-        printf("skipped: /dev/kvm cannot be opened\n");
-        return 77;
-    }
+    if (kvm_fd < 0)
+        TEST_SKIP("/dev/kvm cannot be opened");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,11 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The walker against a model written from the manual in another way, and on hostile tables. */
-#include <errno.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdlib.h>
+#include "test.h"
 
-#include <cmocka.h>
+#include <errno.h>
 
 #include <libvmm/memory.h>
 #include <libvmm/paging.h>
