@@ -50,6 +50,8 @@ static inline uint64_t random_entry64(const struct random_tables *t)
         e |= 1ull << 63;
     if (one_in(t->format == VMM_PAGE_FORMAT_X86_PAE ? t->rare * 2 : 2))
         e |= (random64() & 0x7ff) << 52;
+    if (one_in(t->rare))
+        e ^= 1ull << (12 + random64() % 28);
     if (t->address_bits < 52 && one_in(t->rare))
         e |= 1ull << (t->address_bits + random64() % (52 - t->address_bits));
     return e;
@@ -72,6 +74,8 @@ static inline uint32_t random_entry32(const struct random_tables *t)
         if (one_in(4))
             e |= (random64() & 0xf) << 13;
     }
+    if (one_in(t->rare))
+        e ^= 1ull << (12 + random64() % 20);
     return (uint32_t)e;
 }
 
