@@ -17,7 +17,11 @@
 #include <libvmm/log.h>
 #include <libvmm/loop.h>
 #include <libvmm/memory.h>
+#include <libvmm/mmu.h>
+#include <libvmm/paging.h>
 #include <libvmm/state.h>
+#include <libvmm/stats.h>
+#include <libvmm/translate.h>
 #include <libvmm/types.h>
 #include <libvmm/vcpu.h>
 #include <libvmm/vm.h>

@@ -30,7 +30,7 @@ const uint8_t *vmm_held_find(struct vmm_translator *t, uint64_t physical)
         struct vmm_held *h = slot_of(t, start | size >> 1);
         if (h->key == 0) {
             h->key = start | size >> 1;
-            t->held_count++;
+            t->held_slots[t->held_count++] = (uint16_t)(h - t->held);
             /* A failure is remembered too: no data. */
             if (vmm_memory_map(t->memory, start, (size_t)size, VMM_MAP_READ, &h->mapping) < 0)
                 h->mapping.data = NULL;
@@ -49,11 +49,12 @@ void vmm_held_make_room(struct vmm_translator *t)
 
 void vmm_held_drop(struct vmm_translator *t)
 {
-    for (size_t i = 0; i < VMM_HELD_SLOTS; i++) {
-        if (t->held[i].key != 0 && t->held[i].mapping.data)
-            vmm_memory_unmap(t->memory, &t->held[i].mapping);
-        t->held[i].key = 0;
-        t->held[i].mapping.data = NULL;
+    for (uint32_t i = 0; i < t->held_count; i++) {
+        struct vmm_held *h = &t->held[t->held_slots[i]];
+        if (h->mapping.data)
+            vmm_memory_unmap(t->memory, &h->mapping);
+        h->key = 0;
+        h->mapping.data = NULL;
     }
     t->held_count = 0;
 }

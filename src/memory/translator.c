@@ -2,6 +2,7 @@
 /* The translation cache. libvmm/translate.h says how it stays correct. */
 #include "memory/translator.h"
 #include "base/util.h"
+#include "memory/internal.h"
 #include "memory/table-access.h"
 
 #include <stdlib.h>
@@ -107,7 +108,7 @@ int vmm_translator_find(struct vmm_translator *t, uint64_t address, uint32_t acc
                         struct vmm_cached **out)
 {
     uint64_t page = address >> VMM_PAGE_SHIFT;
-    uint64_t generation = vmm_memory_generation(t->memory);
+    uint64_t generation = vmm_snapshot_generation(&t->memory->cell);
     if (generation != t->generation) {
         vmm_translator_flush(t);
         t->generation = generation;
@@ -151,7 +152,21 @@ int vmm_translator_lookup(struct vmm_translator *translator, uint64_t address, u
 
 /* Contexts and life ----------------------------------------------------------------------------- */
 
-/* A new context in the place of the one used longest ago. An id is never used again. */
+/* An id that no entry has. After four billion of them all entries are cleared. */
+static uint32_t new_id(struct vmm_translator *t)
+{
+    if (++t->last_id == 0) {
+        for (size_t i = 0; i <= t->mask; i++)
+            t->entries[i].context = 0;
+        for (size_t i = 0; i < VMM_ARRAY_SIZE(t->contexts); i++)
+            if (t->contexts[i].id != 0)
+                t->contexts[i].id = ++t->last_id;
+        t->last_id++;
+    }
+    return t->last_id;
+}
+
+/* A new context in the place of the one used longest ago. */
 static struct vmm_known_context *replace_context(struct vmm_translator *t,
                                                  const struct vmm_paging_context *context,
                                                  const struct vmm_page_plan *plan)
@@ -162,13 +177,7 @@ static struct vmm_known_context *replace_context(struct vmm_translator *t,
             oldest = &t->contexts[i];
     oldest->context = *context;
     oldest->plan = *plan;
-    if (++t->last_id == 0) {
-        vmm_translator_flush(t);
-        for (size_t i = 0; i < VMM_ARRAY_SIZE(t->contexts); i++)
-            t->contexts[i].id = 0;
-        t->last_id = 1;
-    }
-    oldest->id = t->last_id;
+    oldest->id = new_id(t);
     return oldest;
 }
 
@@ -233,7 +242,7 @@ int vmm_translator_new(struct vmm_memory *memory, const struct vmm_translator_op
     }
     memset(t->entries, 0, entries * sizeof(*t->entries));
     t->memory = vmm_memory_ref(memory);
-    t->generation = vmm_memory_generation(memory);
+    t->generation = vmm_snapshot_generation(&memory->cell);
     (void)vmm_translator_set_context(t, &off);
     *out = t;
     return 0;
@@ -254,8 +263,10 @@ void vmm_translator_flush(struct vmm_translator *translator)
 {
     if (!translator)
         return;
-    for (size_t i = 0; i <= translator->mask; i++)
-        translator->entries[i].context = 0;
+    /* New ids for the contexts: every entry belongs to none. */
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(translator->contexts); i++)
+        if (translator->contexts[i].id != 0)
+            translator->contexts[i].id = new_id(translator);
     vmm_held_drop(translator);
     translator->stats.flushes++;
 }

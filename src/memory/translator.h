@@ -52,6 +52,7 @@ struct vmm_translator {
     struct vmm_translation fault;
     struct vmm_known_context contexts[VMM_TRANSLATOR_CONTEXTS];
     struct vmm_held held[VMM_HELD_SLOTS];
+    uint16_t held_slots[VMM_HELD_SLOTS]; /* those in use, `held_count` of them */
 };
 
 /* The cached page of an address, from the cache or by a walk. 0 or -EFAULT. */

@@ -46,7 +46,13 @@ struct forged {
     struct kvm_stats_header header;
     char id[NAME];
     struct {
-        struct kvm_stats_desc desc;
+        struct { /* struct kvm_stats_desc without its open end */
+            uint32_t flags;
+            int16_t exponent;
+            uint16_t size;
+            uint32_t offset;
+            uint32_t bucket_size;
+        } desc;
         char name[NAME];
     } d[3];
     uint64_t data[6];

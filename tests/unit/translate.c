@@ -3,7 +3,9 @@
 #include "test.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <libvmm/memory.h>
 #include <libvmm/translate.h>
@@ -428,6 +430,96 @@ static void bad_input(void **state)
     assert_int_equal(total, 0x210000);
 }
 
+/* Memory that goes and comes: the same address is another page, or none. */
+static void follows_the_memory_map(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_memory_region *first, *second;
+    struct vmm_lookup l = VMM_LOOKUP_INIT;
+    const uint64_t hot = 0x40000000, va = HIGH + 0x400000, one = 1, two = 2;
+    uint64_t seen;
+    assert_int_equal(vmm_page_table_map(f->table, va, hot, 0x2000, RW, 0, NULL), 0);
+    assert_int_equal(vmm_translator_lookup(f->translator, va, 0, &l), 0);
+    assert_null(l.data);
+    assert_int_equal(vmm_memory_add_ram(f->memory, "hot", hot, 0x10000, &first, NULL), 0);
+    put64(f, hot, one);
+    assert_int_equal(vmm_translator_read_u64(f->translator, va, &seen), 0);
+    assert_int_equal(seen, one);
+    assert_int_equal(vmm_translator_lookup(f->translator, va, 0, &l), 0);
+    assert_int_equal(vmm_memory_remove(f->memory, first, NULL), 0);
+    vmm_memory_region_unref(first);
+    /* The pointer from before is still good, the memory is held until the next call. */
+    memcpy(&seen, l.data, 8);
+    assert_int_equal(seen, one);
+    assert_int_equal(vmm_translator_read_u64(f->translator, va, &seen), -EFAULT);
+    assert_int_equal(vmm_memory_add_ram(f->memory, "hot", hot, 0x10000, &second, NULL), 0);
+    put64(f, hot, two);
+    assert_int_equal(vmm_translator_read_u64(f->translator, va, &seen), 0);
+    assert_int_equal(seen, two);
+    assert_true(stats(f).flushes >= 3);
+    vmm_memory_region_unref(second);
+}
+
+/* A guest that changes a leaf between two pages, each full of its own number, and the owner of the
+ * map that adds and removes memory meanwhile. Whatever is read is one of the two pages, whole. */
+struct churn {
+    struct fixture *f;
+    _Atomic bool stop;
+    uint64_t leaf, entries[2];
+};
+
+static void *change_tables(void *arg)
+{
+    struct churn *c = arg;
+    for (uint64_t i = 0; !c->stop; i++)
+        (void)vmm_memory_write(c->f->memory, c->leaf, &c->entries[i & 1], 8);
+    return NULL;
+}
+
+static void *change_map(void *arg)
+{
+    struct churn *c = arg;
+    while (!c->stop) {
+        struct vmm_memory_region *r;
+        if (vmm_memory_add_ram(c->f->memory, "hot", 0x40000000, 0x10000, &r, NULL) != 0)
+            break;
+        (void)vmm_memory_remove(c->f->memory, r, NULL);
+        vmm_memory_region_unref(r);
+        usleep(2000);
+    }
+    return NULL;
+}
+
+static void right_while_others_write(void **state)
+{
+    struct fixture *f = *state;
+    struct churn c = {.f = f};
+    pthread_t threads[2];
+    uint64_t counts[2] = {0, 0};
+    assert_int_equal(vmm_memory_fill(f->memory, 0x500000, 0x55, 4096), 0);
+    assert_int_equal(vmm_memory_fill(f->memory, 0x501000, 0xaa, 4096), 0);
+    c.leaf = leaf_of(f, HIGH, &c.entries[0]);
+    c.entries[0] = (c.entries[0] & ~0xffffff000ull) | 0x500000;
+    c.entries[1] = c.entries[0] + 0x1000;
+    put64(f, c.leaf, c.entries[0]);
+    assert_int_equal(pthread_create(&threads[0], NULL, change_tables, &c), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, change_map, &c), 0);
+    /* Until everything has been met; the other threads may be slow to get a processor. */
+    for (unsigned i = 0;
+         i < 200000 || (i < 400000000 && (!counts[0] || !counts[1] || !stats(f).stale)); i++) {
+        uint64_t seen;
+        assert_int_equal(vmm_translator_read_u64(f->translator, HIGH + i % 512 * 8, &seen), 0);
+        assert_true(seen == 0x5555555555555555ull || seen == 0xaaaaaaaaaaaaaaaaull);
+        counts[seen == 0x5555555555555555ull]++;
+    }
+    c.stop = true;
+    pthread_join(threads[0], NULL);
+    pthread_join(threads[1], NULL);
+    assert_true(counts[0] > 0);
+    assert_true(counts[1] > 0);
+    assert_true(stats(f).stale > 0);
+}
+
 /* More pieces of memory than are held at once, and a cache of one entry. */
 static void small_caches(void **state)
 {
@@ -469,6 +561,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(strings, setup, teardown),
         cmocka_unit_test_setup_teardown(pointers_and_lists, setup, teardown),
         cmocka_unit_test_setup_teardown(bad_input, setup, teardown),
+        cmocka_unit_test_setup_teardown(follows_the_memory_map, setup, teardown),
+        cmocka_unit_test_setup_teardown(right_while_others_write, setup, teardown),
         cmocka_unit_test_setup_teardown(small_caches, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
