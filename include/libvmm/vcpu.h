@@ -173,6 +173,13 @@ VMM_API int vmm_vcpu_thread_join(struct vmm_vcpu *vcpu);
  *  Thread-safe; a snapshot. */
 VMM_API uint64_t vmm_vcpu_exit_count(const struct vmm_vcpu *vcpu, uint32_t reason);
 
+/** Write the node "cpu@ID": every register that KVM can save. On the running thread, or while the
+ *  vCPU is paused or not running. */
+VMM_API int vmm_vcpu_save(struct vmm_vcpu *vcpu, struct vmm_state_writer *w);
+/** Read it back. Lengths are checked before anything is set; if KVM refuses a part, the vCPU holds
+ *  some of the new state and must be loaded again before it runs. */
+VMM_API int vmm_vcpu_load(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct vmm_error *err);
+
 /** Install an empty handler (SA_ONSTACK | SA_RESTART off) for a kick signal, for programs that have
  *  none. The one function of the library that changes signal dispositions. -EBUSY: there is a
  *  handler already (then it serves as well). */

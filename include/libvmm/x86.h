@@ -95,6 +95,47 @@ VMM_API struct vmm_x86_cpuid_entry *vmm_x86_cpuid_find(struct vmm_x86_cpuid *cpu
 /** Add an entry, or replace the one of the same leaf and subleaf. */
 VMM_API int vmm_x86_cpuid_put(struct vmm_x86_cpuid *cpuid, const struct vmm_x86_cpuid_entry *entry);
 
+/**
+ * Shape a table by a text: an optional base, then features, separated by commas.
+ *
+ *     host                      all that the host can give (the default)
+ *     x86-64-v1 … x86-64-v4     the levels of the psABI, with what every kernel needs, and no more:
+ *                               the same on every host that can give it
+ *     +NAME, -NAME              one feature more or fewer, by the name that Linux shows in
+ *                               /proc/cpuinfo; what cannot be without it goes with it
+ *
+ * -EINVAL: no such base or feature; -ENOTSUP: the host cannot give it; the text names it. The table
+ * is then as before. For a table fresh from vmm_x86_cpuid_new().
+ */
+VMM_API int vmm_x86_cpuid_apply_text(struct vmm_x86_cpuid *cpuid, const char *text,
+                                     struct vmm_error *err);
+/** Does the table show a feature? -ENOENT: no such name. */
+VMM_API int vmm_x86_cpuid_has(struct vmm_x86_cpuid *cpuid, const char *feature);
+
+/** How the processors of a machine are arranged; zeros: one socket of single-threaded cores. */
+struct vmm_x86_topology {
+    size_t size;
+    uint32_t cpus;             /**< of the machine */
+    uint32_t threads_per_core; /**< 0: 1 */
+    uint32_t cores_per_socket; /**< 0: as many as there are */
+    uint32_t reserved;
+};
+#define VMM_X86_TOPOLOGY_INIT                                                                      \
+    {                                                                                              \
+        sizeof(struct vmm_x86_topology), 1, 0, 0, 0                                                \
+    }
+
+/**
+ * Give a vCPU its CPUID: the table, with its own APIC id, the topology and cache-sharing leaves
+ * filled in. Before the vCPU has run. The table is not changed and may serve every vCPU.
+ */
+VMM_API int vmm_x86_cpuid_set(const struct vmm_x86_cpuid *cpuid, struct vmm_vcpu *vcpu,
+                              const struct vmm_x86_topology *topology, struct vmm_error *err);
+/** What vmm_x86_cpuid_set() would give vCPU `id`: fills in up to `max` entries, returns how many. */
+VMM_API long vmm_x86_cpuid_for(const struct vmm_x86_cpuid *cpuid, uint32_t id,
+                               const struct vmm_x86_topology *topology,
+                               struct vmm_x86_cpuid_entry *entries, size_t max);
+
 VMM_END_DECLS
 
 #endif

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* CPU policies by text: a base, features more and fewer, and what follows from them. */
+#include "base/util.h"
+#include "vcpu/x86/cpuid.h"
+
+#include <stdlib.h>
+
+static bool shows(struct vmm_x86_cpuid *c, const struct cpuid_feature *f)
+{
+    struct vmm_x86_cpuid_entry *entry = vmm_x86_cpuid_find(c, f->leaf, f->subleaf);
+    return entry && (*vmm_cpuid_register(entry, f->reg) >> f->bit & 1);
+}
+
+static void show(struct vmm_x86_cpuid *c, const struct cpuid_feature *f, bool on)
+{
+    struct vmm_x86_cpuid_entry *entry = vmm_x86_cpuid_find(c, f->leaf, f->subleaf);
+    if (!entry)
+        return;
+    uint32_t *reg = vmm_cpuid_register(entry, f->reg);
+    *reg = on ? *reg | 1u << f->bit : *reg & ~(1u << f->bit);
+}
+
+/* The registers that hold nothing but feature bits: on a named level unknown bits go as well. */
+static void clear_feature_words(struct vmm_x86_cpuid *c)
+{
+    for (size_t i = 0; i < vmm_cpuid_feature_count; i++) {
+        const struct cpuid_feature *f = &vmm_cpuid_features[i];
+        struct vmm_x86_cpuid_entry *entry = vmm_x86_cpuid_find(c, f->leaf, f->subleaf);
+        if (entry)
+            *vmm_cpuid_register(entry, f->reg) = 0;
+    }
+}
+
+/* The features that psABI names for level 1; the others of that level are taken where they are. */
+static bool level1_must(const char *name)
+{
+    static const char *const names[] = {"cmov", "cx8",  "fpu",     "fxsr", "mmx",
+                                        "sse",  "sse2", "syscall", "lm"};
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(names); i++)
+        if (strcmp(names[i], name) == 0)
+            return true;
+    return false;
+}
+
+static int apply_level(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, uint32_t level,
+                       struct vmm_error *err)
+{
+    clear_feature_words(c);
+    for (size_t i = 0; i < vmm_cpuid_feature_count; i++) {
+        const struct cpuid_feature *f = &vmm_cpuid_features[i];
+        if (f->level == 0 || f->level > level)
+            continue;
+        if (shows(host, f))
+            show(c, f, true);
+        else if (f->level > 1 || level1_must(f->name))
+            return vmm_error_set(err, -ENOTSUP,
+                                 "CPU policy: x86-64-v%u needs \"%s\", which this host cannot give",
+                                 level, f->name);
+    }
+    return 0;
+}
+
+/* A feature goes when what it needs has gone; what needs it goes in the next round. */
+static void drop_dependents(struct vmm_x86_cpuid *c)
+{
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (size_t i = 0; i < vmm_cpuid_feature_count; i++) {
+            const struct cpuid_feature *f = &vmm_cpuid_features[i];
+            if (!f->needs || !shows(c, f) || vmm_x86_cpuid_has(c, f->needs) == 1)
+                continue;
+            show(c, f, false);
+            changed = true;
+        }
+    }
+}
+
+/* The state components of leaf 0xd follow the features (SDM vol. 1, 13.1). */
+static const struct {
+    uint32_t mask;
+    const char *feature;
+} components[] = {
+    {0x00000004, "avx"}, {0x00000018, "mpx"},      {0x000000e0, "avx512f"},
+    {0x00000200, "pku"}, {0x00060000, "amx_tile"},
+};
+
+static void remove_xsave_leaves(struct vmm_x86_cpuid *c, uint32_t kept)
+{
+    size_t out = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct vmm_x86_cpuid_entry *e = &c->entries[i];
+        bool drop =
+            e->leaf == 0xd && e->subleaf >= 2 && (e->subleaf > 31 || !(kept >> e->subleaf & 1));
+        /* Supervisor components (bit 0 of ECX) are not in the mask and stay as the host has them. */
+        if (drop && kept && (e->ecx & 1))
+            drop = false;
+        if (!drop)
+            c->entries[out++] = *e;
+    }
+    c->count = out;
+}
+
+static void fit_xsave(struct vmm_x86_cpuid *c)
+{
+    struct vmm_x86_cpuid_entry *main_leaf = vmm_x86_cpuid_find(c, 0xd, 0);
+    if (!main_leaf)
+        return;
+    uint32_t mask = main_leaf->eax;
+    if (vmm_x86_cpuid_has(c, "xsave") != 1)
+        mask = 0;
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(components); i++)
+        if (vmm_x86_cpuid_has(c, components[i].feature) != 1)
+            mask &= ~components[i].mask;
+    if (mask == main_leaf->eax)
+        return;
+    main_leaf->eax = mask;
+    uint32_t size = mask ? 576 : 0; /* the legacy area and the header */
+    for (uint32_t i = 2; i < 32; i++) {
+        struct vmm_x86_cpuid_entry *part = vmm_x86_cpuid_find(c, 0xd, i);
+        if (part && (mask >> i & 1) && part->ebx + part->eax > size)
+            size = part->ebx + part->eax;
+    }
+    main_leaf->ebx = main_leaf->ecx = size;
+    if (!mask)
+        main_leaf->edx = 0;
+    remove_xsave_leaves(c, mask);
+}
+
+static int apply_base(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const char *name,
+                      size_t length, struct vmm_error *err)
+{
+    static const char prefix[] = "x86-64-v";
+    size_t n = sizeof(prefix) - 1;
+    if (length == 4 && memcmp(name, "host", 4) == 0)
+        return 0;
+    if (length == n + 1 && memcmp(name, prefix, n) == 0 && name[n] >= '1' && name[n] <= '4')
+        return apply_level(c, host, (uint32_t)(name[n] - '0'), err);
+    return vmm_error_set(err, -EINVAL,
+                         "CPU policy: \"%.*s\" is neither host nor x86-64-v1 to x86-64-v4, nor a "
+                         "feature with + or -",
+                         (int)length, name);
+}
+
+static int apply_feature(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const char *token,
+                         size_t length, struct vmm_error *err)
+{
+    const struct cpuid_feature *f = vmm_cpuid_feature_by_name(token + 1, length - 1);
+    if (!f)
+        return vmm_error_set(err, -EINVAL, "CPU policy: there is no feature \"%.*s\"",
+                             (int)length - 1, token + 1);
+    if (token[0] == '+' && !shows(host, f))
+        return vmm_error_set(err, -ENOTSUP, "CPU policy: this host cannot give \"%s\"", f->name);
+    show(c, f, token[0] == '+');
+    return 0;
+}
+
+static int apply_tokens(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const char *text,
+                        struct vmm_error *err)
+{
+    int rc = 0;
+    for (const char *p = text; !rc && *p;) {
+        size_t length = strcspn(p, ",");
+        if (length > 0 && (p[0] == '+' || p[0] == '-'))
+            rc = apply_feature(c, host, p, length, err);
+        else if (p == text)
+            rc = apply_base(c, host, p, length, err);
+        else
+            rc = vmm_error_set(err, -EINVAL, "CPU policy: \"%.*s\" needs a + or - before it",
+                               (int)length, p);
+        p += length;
+        if (*p == ',')
+            p++;
+    }
+    return rc;
+}
+
+int vmm_x86_cpuid_apply_text(struct vmm_x86_cpuid *c, const char *text, struct vmm_error *err)
+{
+    struct vmm_x86_cpuid *host = malloc(sizeof(*host));
+    if (!host)
+        return vmm_error_set(err, -ENOMEM, "out of memory");
+    *host = *c;
+    int rc = apply_tokens(c, host, text ? text : "host", err);
+    if (rc) {
+        *c = *host;
+    } else {
+        drop_dependents(c);
+        fit_xsave(c);
+    }
+    free(host);
+    return rc;
+}
