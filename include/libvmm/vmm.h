@@ -14,6 +14,7 @@
 #include <libvmm/error.h>
 #include <libvmm/host.h>
 #include <libvmm/irq.h>
+#include <libvmm/loader.h>
 #include <libvmm/log.h>
 #include <libvmm/loop.h>
 #include <libvmm/memory.h>
