@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/**
+ * @file acpi.h
+ * ACPI tables (ACPI 6.5, chapter 5), built from a description and placed in guest memory.
+ */
+#ifndef LIBVMM_ACPI_H
+#define LIBVMM_ACPI_H
+
+#include <libvmm/memory.h>
+
+VMM_BEGIN_DECLS
+
+/** A register's place: a generic address structure (5.2.3.2). Length 0: there is none. */
+struct vmm_acpi_register {
+    uint64_t address;
+    uint8_t space;  /**< 0: memory, 1: I/O ports */
+    uint8_t length; /**< bytes */
+    uint8_t reserved[6];
+};
+
+/** An override of the MADT (5.2.12.5): ISA interrupt `isa` reaches I/O APIC input `gsi`. */
+struct vmm_acpi_override {
+    uint8_t isa;
+    uint8_t active_low;
+    uint8_t level;
+    uint8_t reserved;
+    uint32_t gsi;
+};
+
+struct vmm_acpi_table {
+    const void *data; /**< a whole table, header included; length and checksum are filled in */
+    size_t length;
+};
+
+struct vmm_acpi_description {
+    size_t size;
+    const char *oem_id;       /**< up to 6 characters; NULL: "LIBVMM" */
+    const char *oem_table_id; /**< up to 8 characters; NULL: "LIBVMM" */
+    const void *dsdt;         /**< AML (aml.h), without a header */
+    size_t dsdt_length;
+
+    /* FADT (5.2.9) */
+    uint32_t hardware_reduced; /**< non-zero: no ACPI hardware but the registers here (3.11.1) */
+    uint32_t reset_value;
+    struct vmm_acpi_register reset, sleep_control, sleep_status;
+    /** Fixed hardware, where not reduced. */
+    struct vmm_acpi_register pm1_event, pm1_control, pm_timer, gpe0;
+    uint32_t sci;                       /**< its ISA interrupt or GSI */
+    uint32_t smi_command;               /**< port; 0: none, ACPI mode is always on */
+    uint32_t acpi_enable, acpi_disable; /**< values for that port */
+    uint32_t boot_flags; /**< IAPC_BOOT_ARCH (5.2.9.3): bit 0 legacy devices, bit 1 8042, … */
+    uint32_t has_rtc;    /**< non-zero: there is a CMOS clock (bit 5 of those flags, inverted) */
+    uint32_t power_button_control; /**< non-zero: the button is a device of the DSDT, not fixed */
+
+    /* MADT (5.2.12) */
+    uint32_t cpus;           /**< local APICs with ids from 0; those from 255 on as x2APICs */
+    uint32_t lapic_address;  /**< 0: 0xfee00000 */
+    uint32_t ioapic_address; /**< 0: no I/O APIC */
+    uint32_t ioapic_id;
+    uint32_t legacy_pics; /**< non-zero: there are 8259s too */
+    const struct vmm_acpi_override *overrides;
+    size_t override_count;
+
+    /* MCFG (PCI firmware specification 3.3, 4.1.2) */
+    uint64_t ecam_address; /**< 0: no such table */
+    uint32_t ecam_last_bus;
+    uint32_t reserved;
+
+    const struct vmm_acpi_table *extra; /**< further tables, named in the XSDT */
+    size_t extra_count;
+};
+#define VMM_ACPI_DESCRIPTION_INIT                                                                  \
+    {                                                                                              \
+        .size = sizeof(struct vmm_acpi_description)                                                \
+    }
+
+/**
+ * Build all tables and put them at `address` (a multiple of 16) and up. The root pointer (RSDP) is
+ * the first, so `address` is what a kernel is told; where it lies in 0xe0000 to 0xfffff, guests find
+ * it by themselves (5.2.5.1).
+ * @param room  bytes that may be used
+ * @param used  NULL, or how many were
+ * -ENOSPC: they need more room; -EINVAL: the text says which field; -EFAULT: not RAM.
+ */
+VMM_API int vmm_acpi_place(struct vmm_memory *memory, uint64_t address, uint64_t room,
+                           const struct vmm_acpi_description *description, uint64_t *used,
+                           struct vmm_error *err);
+
+VMM_END_DECLS
+
+#endif
