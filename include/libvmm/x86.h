@@ -9,6 +9,7 @@
 #ifndef LIBVMM_X86_H
 #define LIBVMM_X86_H
 
+#include <libvmm/paging.h>
 #include <libvmm/vcpu.h>
 
 VMM_BEGIN_DECLS
@@ -68,6 +69,14 @@ VMM_API long vmm_x86_set_msrs(struct vmm_vcpu *vcpu, const struct vmm_x86_msr *m
  *  mapped. */
 VMM_API int vmm_x86_translate(struct vmm_vcpu *vcpu, uint64_t virtual_address,
                               uint64_t *physical_address);
+
+/** How the vCPU translates now, for the walker (paging.h) and the translation cache (translate.h):
+ *  from CR0, CR3, CR4, EFER, its CPUID, its protection keys and, for PAE where the processor uses
+ *  them, the PDPTE registers. Set context->size by its initialiser. */
+VMM_API int vmm_x86_paging_context(struct vmm_vcpu *vcpu, struct vmm_paging_context *context);
+/** The part that the registers tell, with 1 GiB pages, every address width and no keys. */
+VMM_API int vmm_x86_paging_from_sregs(const struct vmm_x86_sregs *sregs,
+                                      struct vmm_paging_context *context);
 
 /* CPUID ---------------------------------------------------------------------------------------- */
 

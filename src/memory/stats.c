@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* KVM's binary statistics: header, descriptors, data (Documentation/virt/kvm/api.rst, 4.133). */
 #include "base/util.h"
+#include "vm/ioctl.h"
 
 #include <libvmm/stats.h>
 
 #include <fcntl.h>
 #include <linux/kvm.h>
 #include <stdlib.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 /* More than any kernel has by far; what is above is taken for nonsense. */
@@ -145,10 +145,10 @@ int vmm_stats_open(int kvm_fd, struct vmm_stats **out, struct vmm_error *err)
 {
     if (!out)
         return vmm_error_set(err, -EINVAL, "statistics: no result pointer given");
-    int fd = ioctl(kvm_fd, KVM_GET_STATS_FD, NULL);
+    int fd = vmm_kvm_ioctl(kvm_fd, KVM_GET_STATS_FD, 0);
     if (fd >= 0)
         return open_owned(fd, out, err);
-    int code = errno == ENOTTY || errno == EINVAL ? -EOPNOTSUPP : -errno;
+    int code = fd == -ENOTTY || fd == -EINVAL ? -EOPNOTSUPP : fd;
     return vmm_error_set(err, code, "statistics: KVM_GET_STATS_FD: %s%s", strerror(-code),
                          code == -EOPNOTSUPP ? "; the host's KVM is older than Linux 5.14" : "");
 }
