@@ -5,6 +5,10 @@
  *
  * A backing becomes visible to a guest when a region of the map (memory.h) uses it. One backing may
  * serve several regions, also of several VMs. All functions are thread-safe.
+ *
+ * Memory that the library maps has inaccessible pages before and after it, and is aligned so that
+ * the host can use huge pages. A file that is cut short while it is mapped makes the process fault
+ * (SIGBUS) when those pages are used: seal memfds, and do not hand out files that others may cut.
  */
 #ifndef LIBVMM_BACKING_H
 #define LIBVMM_BACKING_H
@@ -30,7 +34,6 @@ struct vmm_backing;
 #define VMM_BACKING_RESERVE   (1u << 5) /**< count against the host's commit limit */
 #define VMM_BACKING_NO_DUMP   (1u << 6) /**< keep out of core dumps */
 #define VMM_BACKING_MERGE     (1u << 7) /**< let the kernel merge equal pages (KSM) */
-#define VMM_BACKING_NO_GUARD  (1u << 8) /**< no inaccessible page before and after */
 
 /* How `numa_nodes` is meant. */
 #define VMM_NUMA_BIND       0u /**< only from these nodes */

@@ -129,6 +129,22 @@ struct vmm_memory_info {
 VMM_API int vmm_memory_foreach(struct vmm_memory *memory,
                                int (*fn)(void *ctx, const struct vmm_memory_info *info), void *ctx);
 
+/**
+ * Keep vCPUs out of the guest while slots are replaced. KVM cannot change the size of a slot: where
+ * a region is put over a part of RAM, the slots around it go and come back, and a vCPU that runs
+ * meanwhile would see no memory there. `close` returns when no vCPU is in KVM_RUN (one in an I/O
+ * handler is out of it) and lets none in until `open`. Called on the thread that changes the map,
+ * which may be a vCPU's own inside an I/O handler, and only when memory that stays is affected.
+ * NULL: no gate. Set-up only.
+ */
+struct vmm_memory_gate {
+    size_t size;
+    void (*close)(void *ctx);
+    void (*open)(void *ctx);
+};
+VMM_API int vmm_memory_set_gate(struct vmm_memory *memory, const struct vmm_memory_gate *gate,
+                                void *ctx);
+
 /** KVM's memory slots and the calls that changed them so far. */
 struct vmm_memory_slot_stats {
     size_t size;
@@ -149,8 +165,8 @@ VMM_API int vmm_memory_get_slot_stats(struct vmm_memory *memory,
 
 /* Access -------------------------------------------------------------------------------------- */
 
-/** Copy out of or into RAM and ROM that is mapped for it. -EFAULT: some of the range is not RAM
- *  (nothing was copied). Thread-safe, lock-free. */
+/** Copy out of RAM and ROM. -EFAULT: some of the range is neither (nothing was copied). Aligned 2, 4
+ *  and 8 bytes are one access. Thread-safe, lock-free. */
 VMM_API int vmm_memory_read(struct vmm_memory *memory, uint64_t address, void *data, size_t length);
 /** -EFAULT as above; ROM is -EFAULT for a guest's device, see vmm_memory_write_rom(). */
 VMM_API int vmm_memory_write(struct vmm_memory *memory, uint64_t address, const void *data,
@@ -161,10 +177,53 @@ VMM_API int vmm_memory_write_rom(struct vmm_memory *memory, uint64_t address, co
 /** Fill with one byte. */
 VMM_API int vmm_memory_fill(struct vmm_memory *memory, uint64_t address, uint8_t value,
                             uint64_t length);
+/** As memcmp(): `*result` is negative, zero or positive, guest memory being the left side. The same
+ *  for two places in guest memory. */
+VMM_API int vmm_memory_compare(struct vmm_memory *memory, uint64_t address, const void *data,
+                               size_t length, int *result);
+VMM_API int vmm_memory_compare_guest(struct vmm_memory *memory, uint64_t left, uint64_t right,
+                                     uint64_t length, int *result);
 
 /** Is the whole range RAM (or, where `write` is false, RAM or ROM)? Thread-safe, lock-free. */
 VMM_API bool vmm_memory_valid(struct vmm_memory *memory, uint64_t address, uint64_t length,
                               bool write);
+
+/** Give the pages of a range back to the host, as a balloon does: they read as zeros (private files:
+ *  as the file). Pages that are only partly in the range are kept. Regions without backing and ROM
+ *  are -EFAULT. Blocks for the host's call. */
+VMM_API int vmm_memory_discard(struct vmm_memory *memory, uint64_t address, uint64_t length);
+
+/* Integers, little-endian in guest memory, in any alignment. -EFAULT. Thread-safe, lock-free. */
+VMM_API int vmm_memory_load_u8(struct vmm_memory *memory, uint64_t address, uint8_t *value);
+VMM_API int vmm_memory_load_u16(struct vmm_memory *memory, uint64_t address, uint16_t *value);
+VMM_API int vmm_memory_load_u32(struct vmm_memory *memory, uint64_t address, uint32_t *value);
+VMM_API int vmm_memory_load_u64(struct vmm_memory *memory, uint64_t address, uint64_t *value);
+VMM_API int vmm_memory_store_u8(struct vmm_memory *memory, uint64_t address, uint8_t value);
+VMM_API int vmm_memory_store_u16(struct vmm_memory *memory, uint64_t address, uint16_t value);
+VMM_API int vmm_memory_store_u32(struct vmm_memory *memory, uint64_t address, uint32_t value);
+VMM_API int vmm_memory_store_u64(struct vmm_memory *memory, uint64_t address, uint64_t value);
+
+/* Atomic against the guest's own locked instructions; sequentially consistent. The address is
+ * aligned to the width (-EINVAL) and in RAM (-EFAULT). `old`, unless NULL, gets what was there. */
+/** If `*expected` is there, put `desired`: 0. Else `*expected` becomes what is there: -EAGAIN. */
+VMM_API int vmm_memory_cmpxchg_u32(struct vmm_memory *memory, uint64_t address, uint32_t *expected,
+                                   uint32_t desired);
+VMM_API int vmm_memory_cmpxchg_u64(struct vmm_memory *memory, uint64_t address, uint64_t *expected,
+                                   uint64_t desired);
+VMM_API int vmm_memory_fetch_or_u32(struct vmm_memory *memory, uint64_t address, uint32_t bits,
+                                    uint32_t *old);
+VMM_API int vmm_memory_fetch_or_u64(struct vmm_memory *memory, uint64_t address, uint64_t bits,
+                                    uint64_t *old);
+VMM_API int vmm_memory_fetch_and_u32(struct vmm_memory *memory, uint64_t address, uint32_t bits,
+                                     uint32_t *old);
+VMM_API int vmm_memory_fetch_and_u64(struct vmm_memory *memory, uint64_t address, uint64_t bits,
+                                     uint64_t *old);
+VMM_API int vmm_memory_fetch_add_u32(struct vmm_memory *memory, uint64_t address, uint32_t summand,
+                                     uint32_t *old);
+VMM_API int vmm_memory_fetch_add_u64(struct vmm_memory *memory, uint64_t address, uint64_t summand,
+                                     uint64_t *old);
+
+/* Held pieces --------------------------------------------------------------------------------- */
 
 #define VMM_MAP_READ  1u
 #define VMM_MAP_WRITE 2u
@@ -188,6 +247,94 @@ struct vmm_mapping {
 VMM_API int vmm_memory_map(struct vmm_memory *memory, uint64_t address, size_t length,
                            uint32_t access, struct vmm_mapping *out);
 VMM_API void vmm_memory_unmap(struct vmm_memory *memory, struct vmm_mapping *mapping);
+
+/** A range of guest memory, as in a descriptor. */
+struct vmm_guest_range {
+    uint64_t address;
+    uint64_t length;
+};
+
+struct iovec; /* <sys/uio.h> */
+
+/** A list of ranges held in the host's address space, for readv() and the like. */
+struct vmm_scatter {
+    struct iovec *iov; /**< the caller's array, as filled in */
+    size_t count;      /**< entries used in it */
+    uint64_t length;   /**< the sum in bytes */
+    void *token;       /**< the library's */
+    uint32_t access;
+    uint32_t reserved;
+};
+
+/**
+ * Translate a list. A range that crosses backings takes several entries, neighbours in the host's
+ * memory share one; empty ranges take none.
+ * @param iov    gets at most `room` entries; the caller keeps it until the release
+ * @param limit  of bytes in all; 0: none
+ * -EFAULT: a range is not all RAM (or, for reading, ROM); -E2BIG: more than `room` entries or
+ * `limit` bytes; -EINVAL. Thread-safe. Hold it for a request, not for ever: it keeps all memory of
+ * this moment alive.
+ */
+VMM_API int vmm_memory_map_list(struct vmm_memory *memory, const struct vmm_guest_range *list,
+                                size_t count, uint32_t access, struct iovec *iov, size_t room,
+                                uint64_t limit, struct vmm_scatter *out);
+/** Release it. @param written  bytes from the beginning that were written to, for the dirty log */
+VMM_API void vmm_memory_unmap_list(struct vmm_memory *memory, struct vmm_scatter *scatter,
+                                   uint64_t written);
+
+/* Views --------------------------------------------------------------------------------------- */
+
+/**
+ * A reader's own window on the map, for hot paths: it remembers where the last access was and
+ * checks only that the map has not changed, without a shared write. One thread at a time; it may
+ * lie in a structure of the caller's. The fields are the library's. A view keeps alive the memory of
+ * the map that it last saw; vmm_memory_view_drop() lets go of it when the user goes idle.
+ */
+struct vmm_memory_view {
+    struct vmm_memory *memory;
+    const void *map;
+    const void *piece;
+    uint64_t generation;
+    uint64_t start;
+    uint64_t readable; /**< bytes from `start` */
+    uint64_t writable;
+    uint8_t *host;
+};
+
+/** Holds `memory`. */
+VMM_API void vmm_memory_view_init(struct vmm_memory_view *view, struct vmm_memory *memory);
+VMM_API void vmm_memory_view_fini(struct vmm_memory_view *view);
+VMM_API void vmm_memory_view_drop(struct vmm_memory_view *view);
+/* The same results as the calls on the map have. */
+VMM_API int vmm_memory_view_read(struct vmm_memory_view *view, uint64_t address, void *data,
+                                 size_t length);
+VMM_API int vmm_memory_view_write(struct vmm_memory_view *view, uint64_t address, const void *data,
+                                  size_t length);
+VMM_API int vmm_memory_view_load_u16(struct vmm_memory_view *view, uint64_t address,
+                                     uint16_t *value);
+VMM_API int vmm_memory_view_load_u32(struct vmm_memory_view *view, uint64_t address,
+                                     uint32_t *value);
+VMM_API int vmm_memory_view_load_u64(struct vmm_memory_view *view, uint64_t address,
+                                     uint64_t *value);
+VMM_API int vmm_memory_view_store_u16(struct vmm_memory_view *view, uint64_t address,
+                                      uint16_t value);
+VMM_API int vmm_memory_view_store_u32(struct vmm_memory_view *view, uint64_t address,
+                                      uint32_t value);
+VMM_API int vmm_memory_view_store_u64(struct vmm_memory_view *view, uint64_t address,
+                                      uint64_t value);
+
+/* The guest's accesses that KVM hands out ------------------------------------------------------ */
+
+/**
+ * A write of the guest's that no device claims: to ROM it goes to the region's callback (or is lost
+ * without one), to RAM (its slot was being replaced) it is done. 0, or -ENOENT: there is nothing.
+ * `width` is 1 to 8; the value is little-endian. Thread-safe.
+ */
+VMM_API int vmm_memory_handle_write(struct vmm_memory *memory, uint64_t address, uint32_t width,
+                                    uint64_t value);
+/** A read of RAM or ROM whose slot was being replaced. 0 or -ENOENT. */
+VMM_API int vmm_memory_handle_read(struct vmm_memory *memory, uint64_t address, uint32_t width,
+                                   uint64_t *value);
 
 VMM_END_DECLS
 

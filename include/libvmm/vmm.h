@@ -11,6 +11,7 @@
 #include <libvmm/bus.h>
 #include <libvmm/chardev.h>
 #include <libvmm/device.h>
+#include <libvmm/dirty.h>
 #include <libvmm/error.h>
 #include <libvmm/host.h>
 #include <libvmm/irq.h>

@@ -4,6 +4,7 @@
 #define MEMORY_INTERNAL_H
 
 #include "base/snapshot.h"
+#include "memory/dirty-internal.h"
 
 #include <libvmm/memory.h>
 
@@ -21,6 +22,7 @@ struct vmm_backing {
     size_t reserved;
     int fd; /* -1: none */
     uint64_t fd_offset;
+    struct vmm_dirty_log log;
 };
 
 /* What a region is by itself, never changed after it was made. Where it is, is a placement. */
@@ -115,7 +117,14 @@ struct vmm_memory {
     struct vmm_placements saved; /* as the outermost begin found them */
     bool has_saved;
     struct vmm_slots slots;
+    struct vmm_memory_gate gate;
+    void *gate_ctx;
+    struct vmm_dirty dirty;
 };
+
+/* Apply the placements again, for slots whose flags are to change. The lock is held. -EBUSY: inside
+ * a transaction, whose commit does it. */
+int vmm_memory_refresh(struct vmm_memory *memory, struct vmm_error *err);
 
 /* Placements (placement.c) */
 int vmm_placements_copy(struct vmm_placements *to, const struct vmm_placements *from);
@@ -158,6 +167,42 @@ static inline const struct vmm_flat *vmm_flat_find(const struct vmm_flat_map *ma
             return piece;
     }
     return NULL;
+}
+
+/* Is all of it there, and may it be used so? `first` is the piece that it begins in; those that
+ * follow continue it. `length` is not 0. */
+#define VMM_FOR_READING 0u
+#define VMM_FOR_WRITING 1u
+#define VMM_FOR_LOADING 2u /* writing, ROM included */
+bool vmm_flat_covers(const struct vmm_flat_map *map, uint64_t address, uint64_t length,
+                     uint32_t how, const struct vmm_flat **first);
+
+/* Copy what vmm_flat_covers() has found good. A write is marked: inside a read section only. */
+void vmm_flat_read(const struct vmm_flat *piece, uint64_t address, void *data, size_t length);
+void vmm_flat_write(const struct vmm_flat *piece, uint64_t address, const void *data,
+                    size_t length);
+
+/* How much of a range that begins in a piece lies in it. */
+static inline size_t vmm_flat_part(const struct vmm_flat *piece, uint64_t address, size_t length)
+{
+    uint64_t room = piece->last - address;
+    return length - 1 <= room ? length : (size_t)room + 1;
+}
+
+/* Note a write. The first is for the inside of a read section that was entered before the data was
+ * stored: a new consumer waits for those. Others need the fence: either the log is seen to be on,
+ * or the consumer sees the data. */
+static inline void vmm_dirty_mark_inside(struct vmm_backing *backing, uint64_t offset,
+                                         uint64_t length)
+{
+    if (atomic_load_explicit(&backing->log.active, memory_order_relaxed) != 0)
+        vmm_dirty_log_mark(backing, offset, length);
+}
+
+static inline void vmm_dirty_mark(struct vmm_backing *backing, uint64_t offset, uint64_t length)
+{
+    atomic_thread_fence(memory_order_seq_cst);
+    vmm_dirty_mark_inside(backing, offset, length);
 }
 
 static inline const struct vmm_flat_map *vmm_memory_enter(struct vmm_memory *memory,

@@ -49,6 +49,7 @@ struct vmm_memory *vmm_memory_unref(struct vmm_memory *memory)
     if (!memory || atomic_fetch_sub_explicit(&memory->refs, 1, memory_order_acq_rel) != 1)
         return NULL;
     vmm_slots_fini(memory);
+    vmm_dirty_kvm_fini(memory);
     vmm_snapshot_cell_fini(&memory->cell);
     vmm_placements_clear(&memory->placements);
     vmm_placements_clear(&memory->saved);
@@ -122,7 +123,12 @@ static int apply(struct vmm_memory *memory, struct vmm_error *err)
     struct vmm_flat_map *before =
         vmm_flat_map_clone((struct vmm_flat_map *)atomic_load(&memory->cell.current));
     if (before) {
+        bool gate = change.blinks && memory->gate.close;
+        if (gate)
+            memory->gate.close(memory->gate_ctx);
         rc = apply_slots(memory, &change, next, before, err);
+        if (gate)
+            memory->gate.open(memory->gate_ctx);
     } else {
         vmm_snapshot_unref(&next->head);
         rc = vmm_error_set(err, -ENOMEM, "memory: out of memory");
@@ -131,13 +137,35 @@ static int apply(struct vmm_memory *memory, struct vmm_error *err)
     return rc;
 }
 
+int vmm_memory_refresh(struct vmm_memory *memory, struct vmm_error *err)
+{
+    if (memory->depth)
+        return vmm_error_set(err, -EBUSY, "memory: inside a transaction");
+    return apply(memory, err);
+}
+
+int vmm_memory_set_gate(struct vmm_memory *memory, const struct vmm_memory_gate *gate, void *ctx)
+{
+    struct vmm_memory_gate copy = {0};
+    int rc = gate ? vmm_options_copy(&copy, sizeof(copy), gate) : 0;
+    if (rc || !copy.close != !copy.open)
+        return rc ? rc : -EINVAL;
+    pthread_mutex_lock(&memory->lock);
+    memory->gate = copy;
+    memory->gate_ctx = ctx;
+    pthread_mutex_unlock(&memory->lock);
+    return 0;
+}
+
 static int commit_all(struct vmm_memory *memory, struct vmm_error *err)
 {
     int rc = memory->failed;
     if (rc == 0)
-        rc = apply(memory, err);
+        rc = vmm_dirty_prepare(memory, err);
     else if (err)
         *err = memory->failure;
+    if (rc == 0)
+        rc = apply(memory, err);
     if (rc && memory->has_saved) {
         vmm_placements_clear(&memory->placements);
         memory->placements = memory->saved;
@@ -145,6 +173,7 @@ static int commit_all(struct vmm_memory *memory, struct vmm_error *err)
     }
     vmm_placements_clear(&memory->saved);
     memory->failed = 0;
+    vmm_dirty_settle(memory);
     return rc;
 }
 

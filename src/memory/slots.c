@@ -63,6 +63,8 @@ static void list_wanted(struct plan *plan, const struct vmm_flat_map *map)
     for (size_t i = 0; i < map->count; i++) {
         const struct vmm_flat *piece = &map->pieces[i];
         uint32_t flags = piece->writable ? 0 : KVM_MEM_READONLY;
+        if (piece->writable && vmm_dirty_wanted(plan->memory, piece->backing))
+            flags |= KVM_MEM_LOG_DIRTY_PAGES;
         uint64_t length = piece->last - piece->start + 1;
         struct vmm_slot *last = plan->count ? &plan->wanted[plan->count - 1] : NULL;
         if (last && follows(last, piece, flags, max)) {
@@ -292,6 +294,9 @@ static int set_slot(struct vmm_memory *memory, uint32_t number, const struct vmm
         return rc;
     struct vmm_slot *slot = &slots->table[number];
     struct vmm_backing *old = slot->backing;
+    /* The log of a slot goes with it, and what the guest wrote at the last moment is not known. */
+    if (!to->length && (slot->flags & KVM_MEM_LOG_DIRTY_PAGES))
+        vmm_dirty_mark(old, slot->offset, slot->length);
     count_op(&slots->stats, slot, to);
     *slot = *to;
     if (slot->backing)
@@ -336,7 +341,11 @@ static int run(struct vmm_memory *memory, struct vmm_slot_change *change, size_t
 int vmm_slots_remove(struct vmm_memory *memory, struct vmm_slot_change *change,
                      struct vmm_error *err)
 {
-    return run(memory, change, 0, change->removals, err);
+    int rc = run(memory, change, 0, change->removals, err);
+    /* Before their numbers are used again: what the rings hold of the removed slots is void. */
+    if (rc == 0 && change->removals)
+        (void)vmm_dirty_kvm_sync_rings(memory);
+    return rc;
 }
 
 int vmm_slots_add(struct vmm_memory *memory, struct vmm_slot_change *change, struct vmm_error *err)
