@@ -52,7 +52,7 @@ struct vmm_memory_region_options {
     struct vmm_memory_region *target; /**< ALIAS: of what; held */
     uint64_t target_offset;           /**< ALIAS: of the first byte; page-aligned */
     /** ROM: the guest wrote, `width` 1 to 8. On the vCPU's thread, without a lock, possibly on
-     *  several at once; the map may be changed inside. NULL: the write is lost. */
+     *  several at once; the map may be changed inside. NULL: writes go to the bus. */
     void (*rom_write)(void *ctx, uint64_t offset, uint32_t width, uint64_t value);
     /** The region is gone and no callback runs. May be NULL. */
     void (*release)(void *ctx);
@@ -326,9 +326,9 @@ VMM_API int vmm_memory_view_store_u64(struct vmm_memory_view *view, uint64_t add
 /* The guest's accesses that KVM hands out ------------------------------------------------------ */
 
 /**
- * A write of the guest's that no device claims: to ROM it goes to the region's callback (or is lost
- * without one), to RAM (its slot was being replaced) it is done. 0, or -ENOENT: there is nothing.
- * `width` is 1 to 8; the value is little-endian. Thread-safe.
+ * A write that the guest made outside of writable slots: to ROM it goes to the region's callback, to
+ * RAM (its slot was being replaced) it is done. 0, or -ENOENT: it is for the bus. `width` is 1 to 8;
+ * the value is little-endian. vmm_vcpu_run() asks before the I/O handler. Thread-safe.
  */
 VMM_API int vmm_memory_handle_write(struct vmm_memory *memory, uint64_t address, uint32_t width,
                                     uint64_t value);

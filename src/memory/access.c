@@ -253,10 +253,11 @@ static int write_to_piece(struct vmm_memory *memory, const struct vmm_flat *piec
     bool own = piece->placed->options.rom_write != NULL;
     *callback = own ? piece->placed : piece->region;
     *offset = address - piece->start + (own ? piece->placed_offset : piece->region_offset);
-    if ((*callback)->options.rom_write)
-        vmm_memory_region_ref(*callback);
-    else
+    if (!(*callback)->options.rom_write) {
         *callback = NULL;
+        return -ENOENT;
+    }
+    vmm_memory_region_ref(*callback);
     return 0;
 }
 

@@ -44,12 +44,33 @@ static int port_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
     return RETURN_EXIT;
 }
 
+/* ROM with a callback, and memory whose slot was being replaced. */
+static bool memory_access(struct vmm_vcpu *vcpu, bool write)
+{
+    struct kvm_run *run = vcpu->run;
+    uint64_t value = 0;
+    if (!vcpu->memory || run->mmio.len > sizeof(value))
+        return false;
+    if (write) {
+        memcpy(&value, run->mmio.data, run->mmio.len);
+        return vmm_memory_handle_write(vcpu->memory, run->mmio.phys_addr, run->mmio.len,
+                                       le64toh(value)) == 0;
+    }
+    if (vmm_memory_handle_read(vcpu->memory, run->mmio.phys_addr, run->mmio.len, &value) != 0)
+        return false;
+    value = htole64(value);
+    memcpy(run->mmio.data, &value, run->mmio.len);
+    return true;
+}
+
 static int mmio_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
     struct kvm_run *run = vcpu->run;
     bool write = run->mmio.is_write != 0;
     count(vcpu, VMM_EXIT_MMIO);
     vcpu->io_pending = true;
+    if (memory_access(vcpu, write))
+        return RUN_ON;
     if (vcpu->io.mmio) {
         int rc =
             vcpu->io.mmio(vcpu->io_ctx, run->mmio.phys_addr, run->mmio.data, run->mmio.len, write);

@@ -4,6 +4,8 @@
 #include "vcpu/internal.h"
 #include "vm/ioctl.h"
 
+#include <libvmm/dirty.h>
+
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -29,7 +31,8 @@ static int create(struct vmm_vcpu *vcpu, struct vmm_error *err)
         return vmm_error_set(err, -errno, "mapping the state of vCPU %u: %s", vcpu->id,
                              strerror(errno));
     vcpu->run = run;
-    return vmm_arch_vcpu_init(vcpu, err);
+    rc = vcpu->memory ? vmm_dirty_ring_attach(vcpu->memory, vcpu->fd, err) : 0;
+    return rc ? rc : vmm_arch_vcpu_init(vcpu, err);
 }
 
 int vmm_vcpu_new(struct vmm_vm *vm, struct vmm_memory *memory, uint32_t id, struct vmm_vcpu **out,
@@ -76,6 +79,8 @@ struct vmm_vcpu *vmm_vcpu_unref(struct vmm_vcpu *vcpu)
     if (vcpu->assist_free)
         vcpu->assist_free(vcpu->assist_data);
     release_io(vcpu);
+    if (vcpu->memory && vcpu->fd >= 0)
+        vmm_dirty_ring_detach(vcpu->memory, vcpu->fd);
     if (vcpu->run)
         munmap(vcpu->run, vcpu->run_size);
     if (vcpu->fd >= 0)
