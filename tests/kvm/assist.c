@@ -31,6 +31,9 @@
 
 static struct vmm_host *host;
 static uint32_t flavour;
+/* The "processor" is QEMU's TCG, which pushes another error code for a bad gate, takes #GP for #SS,
+ * and lets wrfsbase write any value. */
+static bool tcg;
 static struct vmm_vm *vm;
 static struct vmm_memory *memory;
 static struct vmm_vcpu *vcpu;
@@ -376,7 +379,9 @@ static void software_interrupts_reach_their_handlers(void **state)
     set_gate(0x30, 0x0e); /* not present */
     run_insn(BYTES(0xcd, 0x30), 0, &zero, &out);
     assert_int_equal(out.vector, 11);
-    assert_int_equal(out.error_code, 0x30 * 8 + 2);
+    if (!tcg) {
+        assert_int_equal(out.error_code, 0x30 * 8 + 2);
+    }
     assert_int_equal(out.rip, CODE);
 }
 
@@ -400,7 +405,9 @@ static void software_interrupts_of_user_code_obey_the_gate(void **state)
     assert_int_equal(out.cs, 35);
     run_insn(BYTES(0xcd, 0x21), 3, &zero, &out);
     assert_int_equal(out.vector, 13);
-    assert_int_equal(out.error_code, 0x21 * 8 + 2);
+    if (!tcg) {
+        assert_int_equal(out.error_code, 0x21 * 8 + 2);
+    }
     assert_int_equal(out.rip, CODE);
 }
 
@@ -447,7 +454,7 @@ static void memory_faults(void **state)
     assert_int_equal(out.vector, 13);
     struct kvm_regs stack = {.rbp = UINT64_C(0x800000000000)};
     run_insn(BYTES(0xf3, 0x0f, 0xb8, 0x4d, 0x00), 0, &stack, &out);
-    assert_int_equal(out.vector, 12);
+    assert_int_equal(out.vector, tcg ? 13 : 12);
 }
 
 static void accesses_set_accessed_and_dirty(void **state)
@@ -486,7 +493,7 @@ static void base_registers(void **state)
     assert_true(out.regs.rdx == in.rcx); /* and rdfsbase rdx */
     in.rcx = UINT64_C(0x800000000000);
     run_insn(BYTES(0xf3, 0x48, 0x0f, 0xae, 0xd1), 0, &in, &out);
-    assert_int_equal(out.vector, 13);
+    assert_int_equal(out.vector, tcg ? -1 : 13);
 }
 
 static void processor_id(void **state)
@@ -705,6 +712,13 @@ static void bad_arguments(void **state)
     assert_string_equal(vmm_x86_assist_kind_name(99), "unknown");
 }
 
+static bool processor_is_tcg(void)
+{
+    uint32_t r[4];
+    __cpuid(0x40000000, r[0], r[1], r[2], r[3]);
+    return cpuid_bit(1, 2, 31) && memcmp(&r[1], "TCGTCGTCGTCG", 12) == 0;
+}
+
 int main(void)
 {
     struct vmm_error err = VMM_ERROR_INIT;
@@ -733,6 +747,7 @@ int main(void)
     native_init();
     assert_int_equal(vmm_host_get_info(host, &info), 0);
     flavour = info.flavour;
+    tcg = processor_is_tcg();
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     vmm_host_unref(host);
     return failed;
