@@ -8,6 +8,13 @@
  * and, on old VT-x processors, real mode. What the emulator lacks ends KVM_RUN with an internal
  * error, suberror 1. With the assist on, the library executes that one instruction on the vCPU's
  * registers and memory, delivers its exception if it has one, and runs on.
+ *
+ * What it executes: int3, int n and into (protected and long mode), fwait, clac, stac, popcnt, lzcnt,
+ * tzcnt, BMI1, BMI2, ADX, crc32, movbe, cmpxchg16b, rdpid, rdfsbase and its family, xgetbv, the xsave
+ * family, serialize, clwb, clflushopt, invpcid, rdrand, rdseed; in all modes, operand and address
+ * sizes, with their faults. Linux needs no parameters with it. It is not asked about what KVM believes
+ * to know: on PVM tzcnt and lzcnt run as bsf and bsr, movbe and rdpid raise #UD at CPL 0 although
+ * CPUID shows them, and int n of user code raises #UD.
  */
 #ifndef LIBVMM_ASSIST_H
 #define LIBVMM_ASSIST_H
