@@ -18,6 +18,7 @@
 #include <libvmm/loader.h>
 #include <libvmm/log.h>
 #include <libvmm/loop.h>
+#include <libvmm/machine.h>
 #include <libvmm/memory.h>
 #include <libvmm/mmu.h>
 #include <libvmm/paging.h>

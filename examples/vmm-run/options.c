@@ -1,0 +1,293 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The command line of vmm-run: help, sizes, and options of the form NAME[,key=value]... */
+#include "options.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char help[] =
+    "vmm-run - run a guest on libvmm's boards\n"
+    "\n"
+    "  vmm-run --kernel FILE [OPTION]...\n"
+    "\n"
+    "What to boot\n"
+    "  --kernel FILE[,format=FORMAT][,at=ADDRESS][,unpack=on]\n"
+    "        FORMAT: auto (the default: by the file's own header), bzimage, pvh, linux64,\n"
+    "        multiboot, flat16, flat32, flat64. at: where a flat binary is put and entered\n"
+    "        (0x1000). unpack: take the kernel out of a bzImage and enter it directly.\n"
+    "  --initrd FILE             an initial RAM disk, or a Multiboot module\n"
+    "  --append TEXT             the kernel's command line\n"
+    "\n"
+    "The machine\n"
+    "  --machine NAME            the board (micro)\n"
+    "  --memory SIZE             RAM: 512M, 2G, ... (256M)\n"
+    "  --cpus N                  processors (1)\n"
+    "  --cpu POLICY              host (the default), x86-64-v1 to x86-64-v4, each followed by\n"
+    "                            ,+feature or ,-feature any number of times\n"
+    "  --serial WHERE            stdio (the default), pty, unix:PATH (listens), file:PATH, none\n"
+    "  --debug-console FILE      what the guest writes to ports 0x402 and 0xe9\n"
+    "  --debug-exit              a write of V to port 0xf4 ends the VM with status V*2+1\n"
+    "  --assist auto|on|off      finish instructions that the host's KVM cannot (auto: where it\n"
+    "                            emulates guest kernels)\n"
+    "\n"
+    "Running\n"
+    "  --no-reboot               a reset ends the VM\n"
+    "  --timeout SECONDS         end the VM after so long, with status 124\n"
+    "  --report FILE             write times, exits and memory as JSON\n"
+    "  --verbose                 show the library's messages\n"
+    "  --help, --version\n"
+    "\n"
+    "On the terminal: Ctrl-A x leaves, Ctrl-A h shows the keys, Ctrl-A p presses the power "
+    "button.\n"
+    "\n"
+    "Exit status: 0 the guest powered off (or reset, with --no-reboot), 2 usage, 3 host error,\n"
+    "4 the guest crashed (a report is printed), 124 timeout; with --debug-exit the guest's.\n"
+    "\n"
+    "Examples\n"
+    "  vmm-run --kernel /boot/vmlinuz --initrd initrd.img --append \"console=ttyS0\" --cpus 2\n"
+    "  vmm-run --kernel guest.bin,format=flat64 --debug-exit --timeout 10\n"
+    "\n"
+    "Ctrl-C goes to the guest where the serial port is on the terminal.\n";
+
+static int usage(const char *format, const char *what)
+{
+    fputs("vmm-run: ", stderr);
+    fprintf(stderr, format, what);
+    fputs(" (see vmm-run --help)\n", stderr);
+    return STATUS_USAGE;
+}
+
+/* "512M" to bytes. false: not a size. */
+static bool parse_size(const char *text, uint64_t *value)
+{
+    char *end;
+    errno = 0;
+    unsigned long long number = strtoull(text, &end, 0);
+    if (errno || end == text || *text == '-')
+        return false;
+    static const char units[] = "KMGT";
+    uint32_t shift = 0;
+    if (*end) {
+        const char *unit = strchr(units, *end & ~0x20);
+        if (!unit || (end[1] && strcmp(end + 1, "iB") != 0 && strcmp(end + 1, "B") != 0))
+            return false;
+        shift = 10 * (uint32_t)(unit - units + 1);
+    }
+    if (number > UINT64_MAX >> shift)
+        return false;
+    *value = (uint64_t)number << shift;
+    return true;
+}
+
+static bool parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
+{
+    char *end;
+    errno = 0;
+    *value = strtoull(text, &end, 0);
+    return !errno && end != text && !*end && *text != '-' && *value >= low && *value <= high;
+}
+
+static bool parse_format(const char *text, uint32_t *format)
+{
+    static const struct {
+        const char *name;
+        uint32_t format;
+    } formats[] = {
+        {"auto", VMM_KERNEL_AUTO},
+        {"bzimage", VMM_KERNEL_BZIMAGE},
+        {"pvh", VMM_KERNEL_PVH},
+        {"linux64", VMM_KERNEL_LINUX64},
+        {"multiboot", VMM_KERNEL_MULTIBOOT},
+        {"flat16", VMM_KERNEL_FLAT16},
+        {"flat32", VMM_KERNEL_FLAT32},
+        {"flat64", VMM_KERNEL_FLAT64},
+    };
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++)
+        if (strcmp(text, formats[i].name) == 0) {
+            *format = formats[i].format;
+            return true;
+        }
+    return false;
+}
+
+static bool parse_switch(const char *text, bool *value)
+{
+    *value = strcmp(text, "on") == 0;
+    return *value || strcmp(text, "off") == 0;
+}
+
+/* FILE[,key=value]...; the argument is cut up in place. */
+static int parse_kernel(struct run_options *o, char *text)
+{
+    o->kernel = text;
+    char *next = strchr(text, ',');
+    while (next) {
+        *next++ = '\0';
+        char *key = next;
+        next = strchr(key, ',');
+        size_t length = next ? (size_t)(next - key) : strlen(key);
+        char *value = memchr(key, '=', length);
+        if (!value)
+            return usage("--kernel: \"%s\" is not of the form key=value", key);
+        char saved = key[length];
+        *value++ = '\0';
+        key[length] = '\0';
+        bool ok = false;
+        if (strcmp(key, "format") == 0)
+            ok = parse_format(value, &o->kernel_format);
+        else if (strcmp(key, "at") == 0)
+            ok = parse_number(value, 0, UINT64_MAX, &o->kernel_at);
+        else if (strcmp(key, "unpack") == 0)
+            ok = parse_switch(value, &o->unpack);
+        else
+            return usage("--kernel: there is no key \"%s\"", key);
+        if (!ok)
+            return usage("--kernel: \"%s\" is not a value for that key", value);
+        key[length] = saved;
+    }
+    return -1;
+}
+
+static int parse_assist(struct run_options *o, const char *text)
+{
+    if (strcmp(text, "auto") == 0)
+        o->assist = VMM_ASSIST_AUTO;
+    else if (strcmp(text, "on") == 0)
+        o->assist = VMM_ASSIST_ON;
+    else if (strcmp(text, "off") == 0)
+        o->assist = VMM_ASSIST_OFF;
+    else
+        return usage("--assist: auto, on or off, not \"%s\"", text);
+    return -1;
+}
+
+enum {
+    OPT_KERNEL = 256,
+    OPT_INITRD,
+    OPT_APPEND,
+    OPT_MEMORY,
+    OPT_CPUS,
+    OPT_CPU,
+    OPT_MACHINE,
+    OPT_SERIAL,
+    OPT_DEBUG_CONSOLE,
+    OPT_DEBUG_EXIT,
+    OPT_ASSIST,
+    OPT_NO_REBOOT,
+    OPT_TIMEOUT,
+    OPT_REPORT,
+    OPT_VERBOSE,
+    OPT_HELP,
+    OPT_VERSION,
+};
+
+static const struct option long_options[] = {
+    {"kernel", required_argument, NULL, OPT_KERNEL},
+    {"initrd", required_argument, NULL, OPT_INITRD},
+    {"append", required_argument, NULL, OPT_APPEND},
+    {"memory", required_argument, NULL, OPT_MEMORY},
+    {"cpus", required_argument, NULL, OPT_CPUS},
+    {"cpu", required_argument, NULL, OPT_CPU},
+    {"machine", required_argument, NULL, OPT_MACHINE},
+    {"serial", required_argument, NULL, OPT_SERIAL},
+    {"debug-console", required_argument, NULL, OPT_DEBUG_CONSOLE},
+    {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
+    {"assist", required_argument, NULL, OPT_ASSIST},
+    {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
+    {"timeout", required_argument, NULL, OPT_TIMEOUT},
+    {"report", required_argument, NULL, OPT_REPORT},
+    {"verbose", no_argument, NULL, OPT_VERBOSE},
+    {"help", no_argument, NULL, OPT_HELP},
+    {"version", no_argument, NULL, OPT_VERSION},
+    {0},
+};
+
+/* One option; -1 to go on. */
+static int take(struct run_options *o, int option, char *value)
+{
+    uint64_t number;
+    switch (option) {
+    case OPT_KERNEL:
+        return parse_kernel(o, value);
+    case OPT_INITRD:
+        o->initrd = value;
+        return -1;
+    case OPT_APPEND:
+        o->append = value;
+        return -1;
+    case OPT_MEMORY:
+        if (!parse_size(value, &o->memory) || o->memory == 0)
+            return usage("--memory: \"%s\" is not a size such as 512M", value);
+        return -1;
+    case OPT_CPUS:
+        if (!parse_number(value, 1, 4096, &number))
+            return usage("--cpus: \"%s\" is not a number of processors", value);
+        o->cpus = (uint32_t)number;
+        return -1;
+    case OPT_CPU:
+        o->cpu = value;
+        return -1;
+    case OPT_MACHINE:
+        o->machine = value;
+        return -1;
+    case OPT_SERIAL:
+        o->serial = value;
+        return -1;
+    case OPT_DEBUG_CONSOLE:
+        o->debug_console = value;
+        return -1;
+    case OPT_DEBUG_EXIT:
+        o->debug_exit = true;
+        return -1;
+    case OPT_ASSIST:
+        return parse_assist(o, value);
+    case OPT_NO_REBOOT:
+        o->no_reboot = true;
+        return -1;
+    case OPT_TIMEOUT:
+        if (!parse_number(value, 1, 1000000, &number))
+            return usage("--timeout: \"%s\" is not a number of seconds", value);
+        o->timeout_s = (int)number;
+        return -1;
+    case OPT_REPORT:
+        o->report = value;
+        return -1;
+    case OPT_VERBOSE:
+        o->verbose = true;
+        return -1;
+    case OPT_HELP:
+        fputs(help, stdout);
+        return STATUS_OK;
+    case OPT_VERSION:
+        printf("vmm-run, libvmm %s\n", vmm_version());
+        return STATUS_OK;
+    default:
+        fputs("vmm-run: see vmm-run --help\n", stderr); /* getopt has said what is wrong */
+        return STATUS_USAGE;
+    }
+}
+
+int options_parse(struct run_options *o, int argc, char **argv)
+{
+    *o = (struct run_options){
+        .machine = "micro",
+        .serial = "stdio",
+        .append = "",
+        .memory = 256u << 20,
+        .cpus = 1,
+    };
+    int option;
+    while ((option = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+        int status = take(o, option, optarg);
+        if (status >= 0)
+            return status;
+    }
+    if (optind < argc)
+        return usage("\"%s\" belongs to no option", argv[optind]);
+    if (!o->kernel)
+        return usage("%s", "there is nothing to boot: give --kernel FILE");
+    return -1;
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the command line asks for. */
+#ifndef VMM_RUN_OPTIONS_H
+#define VMM_RUN_OPTIONS_H
+
+#include <libvmm/vmm.h>
+
+struct run_options {
+    const char *kernel;
+    uint32_t kernel_format; /* VMM_KERNEL_… */
+    bool unpack;
+    uint64_t kernel_at; /* 0: where the format says */
+    const char *initrd;
+    const char *append;
+    const char *cpu;
+    const char *machine;
+    const char *serial;
+    const char *debug_console; /* NULL: none */
+    const char *report;
+    uint64_t memory;
+    uint32_t cpus;
+    uint32_t assist; /* VMM_ASSIST_… */
+    bool debug_exit;
+    bool no_reboot;
+    bool verbose;
+    int timeout_s; /* 0: none */
+};
+
+/* Exit statuses; a guest's debug exit gives others (always odd). */
+enum {
+    STATUS_OK = 0,
+    STATUS_USAGE = 2,
+    STATUS_HOST = 3,
+    STATUS_CRASH = 4,
+    STATUS_TIMEOUT = 124,
+};
+
+/* Parse the command line. Returns -1 to go on, else the status to leave with (help was printed, or
+ * what is wrong). */
+int options_parse(struct run_options *options, int argc, char **argv);
+
+#endif

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/**
+ * @file machine.h
+ * Boards put together from the library's parts, and the life of a machine.
+ *
+ * A machine goes through phases:
+ *  1. vmm_machine_new(): the VM, its memory, buses and the board's devices are there. The embedder
+ *     adds devices of their own to the buses.
+ *  2. vmm_machine_realize(): vCPUs are made, the kernel is loaded, all that may fail for want of
+ *     something has been acquired. Afterwards the caller may drop privileges.
+ *  3. vmm_machine_start(): one thread a vCPU runs the guest.
+ *  4. The guest ends (power-off, reset, crash) or vmm_machine_stop() is called: no vCPU runs. It can
+ *     be started again after vmm_machine_reset().
+ *  5. vmm_machine_unref().
+ *
+ * Unless said otherwise these functions are called from one thread at a time: the one that
+ * dispatches the machine's loop.
+ */
+#ifndef LIBVMM_MACHINE_H
+#define LIBVMM_MACHINE_H
+
+#include <libvmm/bus.h>
+#include <libvmm/chardev.h>
+#include <libvmm/loader.h>
+#include <libvmm/loop.h>
+
+VMM_BEGIN_DECLS
+
+struct vmm_machine;
+
+#define VMM_SERIAL_PORTS 4
+
+/** How the machine ended. */
+#define VMM_END_NONE       0u /**< it has not */
+#define VMM_END_POWER_OFF  1u /**< the guest switched itself off */
+#define VMM_END_RESET      2u /**< the guest asked for a reset, and on_reset says to end */
+#define VMM_END_CRASH      3u /**< triple fault, or KVM gave up: see text and exit */
+#define VMM_END_DEBUG_EXIT 4u /**< the guest wrote to the exit port: see status */
+#define VMM_END_STOPPED    5u /**< vmm_machine_stop() */
+#define VMM_END_HOST_ERROR 6u /**< a host call failed: see status (negative errno) and text */
+
+struct vmm_outcome {
+    size_t size;
+    uint32_t reason; /**< VMM_END_… */
+    int32_t status;  /**< debug exit: value * 2 + 1; host error: negative errno */
+    uint32_t vcpu;   /**< the vCPU it came from */
+    uint32_t reserved;
+    struct vmm_exit exit; /**< crash: the raw exit */
+    const char *text;     /**< crash and host error: a report of several lines; the machine's */
+};
+#define VMM_OUTCOME_INIT                                                                           \
+    {                                                                                              \
+        sizeof(struct vmm_outcome), 0, 0, 0, 0, VMM_EXIT_INIT, 0                                   \
+    }
+
+#define VMM_ON_RESET_RESTART 0u /**< the machine starts anew, as hardware does */
+#define VMM_ON_RESET_END     1u /**< the machine ends with VMM_END_RESET */
+
+#define VMM_ASSIST_AUTO 0u /**< on where KVM shadows and emulates (see vmm_host_info) */
+#define VMM_ASSIST_OFF  1u
+#define VMM_ASSIST_ON   2u
+
+struct vmm_machine_options {
+    size_t size;
+    const char *board; /**< "micro" */
+    const char *cpu;   /**< the CPU policy, as vmm_x86_cpuid_apply_text() takes it; NULL: "host" */
+    uint64_t memory_size; /**< bytes of RAM, a multiple of 4096; 0: 256 MiB */
+    uint32_t cpus;        /**< 0: 1 */
+    uint32_t kick_signal; /**< see vcpu.h; must be set to run vCPU threads */
+    uint32_t on_reset;    /**< VMM_ON_RESET_… */
+    uint32_t debug_exit;  /**< non-zero: an exit port at 0xf4 */
+    uint32_t assist;      /**< VMM_ASSIST_… */
+    uint32_t reserved;
+    struct vmm_loop *loop;                        /**< NULL: the machine makes one */
+    struct vmm_chardev *serial[VMM_SERIAL_PORTS]; /**< a UART each where not NULL */
+    struct vmm_chardev *debug_console;            /**< x86: ports 0x402 and 0xe9 */
+    struct vmm_log log;
+    vmm_guest_error_fn guest_error;
+    void *guest_error_ctx;
+    /** The machine has ended; called on the loop's thread, vCPU threads have ended too. */
+    void (*ended)(void *ctx, const struct vmm_outcome *outcome);
+    void *ended_ctx;
+};
+#define VMM_MACHINE_OPTIONS_INIT                                                                   \
+    {                                                                                              \
+        sizeof(struct vmm_machine_options), "micro", 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0,            \
+            {0, 0, 0, 0}, 0, 0, 0, 0                                                               \
+    }
+
+/** The boards of this build, for help texts: NULL-terminated, static. */
+VMM_API const char *const *vmm_machine_boards(void);
+
+VMM_API int vmm_machine_new(struct vmm_host *host, const struct vmm_machine_options *options,
+                            struct vmm_machine **out, struct vmm_error *err);
+VMM_API struct vmm_machine *vmm_machine_ref(struct vmm_machine *machine);
+/** The last reference stops the machine. */
+VMM_API struct vmm_machine *vmm_machine_unref(struct vmm_machine *machine);
+
+/* The parts; each is the machine's, take a reference to keep one. Thread-safe. */
+VMM_API struct vmm_vm *vmm_machine_vm(const struct vmm_machine *machine);
+VMM_API struct vmm_memory *vmm_machine_memory(const struct vmm_machine *machine);
+VMM_API struct vmm_bus *vmm_machine_mmio(const struct vmm_machine *machine);
+/** NULL on an architecture without ports. */
+VMM_API struct vmm_bus *vmm_machine_ports(const struct vmm_machine *machine);
+VMM_API struct vmm_loop *vmm_machine_loop(const struct vmm_machine *machine);
+VMM_API uint32_t vmm_machine_cpus(const struct vmm_machine *machine);
+/** NULL before vmm_machine_realize() and beyond the last. */
+VMM_API struct vmm_vcpu *vmm_machine_vcpu(const struct vmm_machine *machine, uint32_t index);
+
+/** Let a device take part in reset, save and load; held by the machine. -EEXIST: the name is taken. */
+VMM_API int vmm_machine_add_device(struct vmm_machine *machine, struct vmm_device *device);
+
+/** What to boot. The file is opened now and read again at each reset. Fields that the board knows
+ *  (memory map, tables) are filled in by it. Before vmm_machine_realize(). */
+VMM_API int vmm_machine_set_kernel(struct vmm_machine *machine,
+                                   const struct vmm_kernel_options *kernel, struct vmm_error *err);
+
+VMM_API int vmm_machine_realize(struct vmm_machine *machine, struct vmm_error *err);
+/** Realizes first if that has not been done. */
+VMM_API int vmm_machine_start(struct vmm_machine *machine, struct vmm_error *err);
+/** All vCPUs out of the guest; nests. Thread-safe, but not from a vCPU's thread. */
+VMM_API int vmm_machine_pause(struct vmm_machine *machine);
+VMM_API int vmm_machine_resume(struct vmm_machine *machine);
+/** End the vCPU threads; the outcome is VMM_END_STOPPED unless the guest was first. */
+VMM_API int vmm_machine_stop(struct vmm_machine *machine);
+/** Back to the state before the first start: devices, interrupt controllers, vCPUs, the kernel in
+ *  memory. The machine must be stopped or have ended. */
+VMM_API int vmm_machine_reset(struct vmm_machine *machine, struct vmm_error *err);
+
+/**
+ * Dispatch the loop until the machine has ended. 0 with `*outcome` (may be NULL) filled in,
+ * -ETIMEDOUT after `timeout_ms` (-1: never), or the loop's error.
+ */
+VMM_API int vmm_machine_wait(struct vmm_machine *machine, int timeout_ms,
+                             struct vmm_outcome *outcome);
+/** How it ended, or VMM_END_NONE. */
+VMM_API int vmm_machine_get_outcome(const struct vmm_machine *machine, struct vmm_outcome *outcome);
+/** A static name such as "power-off". */
+VMM_API const char *vmm_end_name(uint32_t reason);
+
+/** Press the power button (ACPI). The guest decides what it does. -ENODEV: the board has none. */
+VMM_API int vmm_machine_power_button(struct vmm_machine *machine);
+
+/**
+ * Save everything but guest memory, as a device-tree blob that the caller frees. The machine must
+ * be realized, and paused or not running.
+ */
+VMM_API int vmm_machine_save(struct vmm_machine *machine, void **data, size_t *length,
+                             struct vmm_error *err);
+/** Take over what vmm_machine_save() gave, into a machine of the same options that is realized and
+ *  not running. Hostile input is refused with the field's name. */
+VMM_API int vmm_machine_load(struct vmm_machine *machine, const void *data, size_t length,
+                             struct vmm_error *err);
+
+VMM_END_DECLS
+
+#endif

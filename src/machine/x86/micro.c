@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The `micro` board: what a modern kernel needs and nothing else. No firmware: kernels are loaded
+ * directly. UARTs at the PC's places, power management by hardware-reduced ACPI, the interrupt
+ * controllers and the PIT in KVM.
+ */
+#include "machine/x86/micro.h"
+#include "base/util.h"
+
+#include <libvmm/assist.h>
+#include <libvmm/debugport.h>
+#include <libvmm/serial.h>
+#include <libvmm/x86-boot.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+const struct micro_serial_place vmm_micro_serial_places[VMM_SERIAL_PORTS] = {
+    {0x3f8, 4},
+    {0x2f8, 3},
+    {0x3e8, 4},
+    {0x2e8, 3},
+};
+
+static void vm_options(struct vmm_vm_options *options)
+{
+    options->irqchip = VMM_IRQCHIP_KERNEL;
+    options->pit = 1;
+}
+
+/* Devices -------------------------------------------------------------------------------------- */
+
+static void pm_request(void *ctx, uint32_t what, uint32_t type)
+{
+    (void)type;
+    if (what == VMM_PM_POWER_OFF)
+        vmm_machine_end(ctx, VMM_END_POWER_OFF, 0);
+    else if (what == VMM_PM_REBOOT)
+        vmm_machine_end(ctx, VMM_END_RESET, 0);
+    /* Other sleep states are not in the DSDT; a guest that asks for one goes on awake. */
+}
+
+static void exit_requested(void *ctx, int32_t status)
+{
+    vmm_machine_end(ctx, VMM_END_DEBUG_EXIT, status);
+}
+
+static int add_memory(struct vmm_machine *m, struct vmm_error *err)
+{
+    uint64_t size = m->options.memory_size;
+    uint64_t low = size < MICRO_LOW_MEMORY_END ? size : MICRO_LOW_MEMORY_END;
+    int rc = vmm_memory_add_ram(m->memory, "ram-low", 0, low, NULL, err);
+    if (!rc && size > low)
+        rc = vmm_memory_add_ram(m->memory, "ram-high", MICRO_HIGH_MEMORY, size - low, NULL, err);
+    return rc;
+}
+
+static int add_serial(struct vmm_machine *m, uint32_t index, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    const struct micro_serial_place *place = &vmm_micro_serial_places[index];
+    const char name[] = {'s', 'e', 'r', 'i', 'a', 'l', (char)('0' + index), 0};
+    struct vmm_serial_options o = VMM_SERIAL_OPTIONS_INIT;
+    o.name = name;
+    o.chardev = m->options.serial[index];
+    int rc = vmm_irq_line_new(m->vm, place->irq, &o.irq);
+    if (!rc) {
+        rc = vmm_serial_new(&o, &micro->serial[index]);
+        if (rc)
+            vmm_irq_line_free(o.irq);
+    }
+    if (rc)
+        return vmm_error_set(err, rc, "%s: %s", name,
+                             rc == -EBUSY ? "its chardev has a user already" : strerror(-rc));
+    rc = vmm_serial_attach(micro->serial[index], m->ports, place->port, 0, err);
+    return rc ? rc : vmm_machine_add_device(m, vmm_serial_device(micro->serial[index]));
+}
+
+static int add_pm(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    struct vmm_pm_options o = VMM_PM_OPTIONS_INIT;
+    o.name = "pm";
+    o.request = pm_request;
+    o.ctx = m;
+    int rc = vmm_irq_line_new(m->vm, MICRO_PM_GSI, &o.irq);
+    if (!rc) {
+        rc = vmm_pm_new(&o, &micro->pm);
+        if (rc)
+            vmm_irq_line_free(o.irq);
+    }
+    if (rc)
+        return vmm_error_set(err, rc, "power management: %s", strerror(-rc));
+    rc = vmm_pm_attach(micro->pm, m->ports, MICRO_PM_PORT, err);
+    return rc ? rc : vmm_machine_add_device(m, vmm_pm_device(micro->pm));
+}
+
+static int add_debug_ports(struct vmm_machine *m, struct vmm_error *err)
+{
+    int rc = 0;
+    struct vmm_chardev *console = m->options.debug_console;
+    if (console) {
+        rc = vmm_debugcon_add(m->ports, MICRO_DEBUG_PORT, "debugcon", console, NULL, err);
+        if (!rc)
+            rc = vmm_debugcon_add(m->ports, MICRO_BOCHS_PORT, "bochscon", console, NULL, err);
+    }
+    if (!rc && m->options.debug_exit)
+        rc = vmm_exitport_add(m->ports, MICRO_EXIT_PORT, "exitport", exit_requested, m, NULL, err);
+    return rc;
+}
+
+static int add_devices(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct micro *micro = calloc(1, sizeof(*micro));
+    if (!micro)
+        return vmm_error_set(err, -ENOMEM, "out of memory");
+    m->board_data = micro;
+    int rc = vmm_bus_new("port", 16, &m->ports);
+    if (rc)
+        return vmm_error_set(err, rc, "out of memory");
+    rc = add_memory(m, err);
+    for (uint32_t i = 0; i < VMM_SERIAL_PORTS && !rc; i++)
+        if (m->options.serial[i])
+            rc = add_serial(m, i, err);
+    if (!rc)
+        rc = add_pm(m, err);
+    return rc ? rc : add_debug_ports(m, err);
+}
+
+static void destroy(struct vmm_machine *m)
+{
+    struct micro *micro = m->board_data;
+    for (int i = 0; i < VMM_SERIAL_PORTS; i++)
+        vmm_serial_unref(micro->serial[i]);
+    vmm_pm_unref(micro->pm);
+    vmm_x86_cpuid_free(micro->cpuid);
+    free(micro);
+}
+
+/* Processors ----------------------------------------------------------------------------------- */
+
+static int wants_assist(struct vmm_machine *m)
+{
+    struct vmm_host_info info = VMM_HOST_INFO_INIT;
+    if (m->options.assist != VMM_ASSIST_AUTO)
+        return m->options.assist == VMM_ASSIST_ON;
+    return vmm_host_get_info(m->host, &info) == 0 && info.flavour == VMM_FLAVOUR_PVM;
+}
+
+static int make_cpuid(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    int rc = vmm_x86_cpuid_new(m->host, &micro->cpuid);
+    if (rc)
+        return vmm_error_set(err, rc, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-rc));
+    return vmm_x86_cpuid_apply_text(micro->cpuid, m->options.cpu, err);
+}
+
+static int set_up_vcpu(struct vmm_machine *m, struct vmm_vcpu *vcpu, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    struct vmm_x86_topology topology = VMM_X86_TOPOLOGY_INIT;
+    topology.cpus = m->options.cpus;
+    int rc = micro->cpuid ? 0 : make_cpuid(m, err);
+    if (!rc)
+        rc = vmm_x86_cpuid_set(micro->cpuid, vcpu, &topology, err);
+    if (!rc && wants_assist(m)) {
+        rc = vmm_x86_assist_set(vcpu, VMM_X86_ASSIST_ON, NULL, NULL);
+        if (rc)
+            (void)vmm_error_set(err, rc, "emulation assist: %s", strerror(-rc));
+    }
+    return rc;
+}
+
+/* Loading -------------------------------------------------------------------------------------- */
+
+static size_t memory_map(const struct vmm_machine *m, struct vmm_memory_map_entry entries[4])
+{
+    uint64_t size = m->options.memory_size;
+    uint64_t low = size < MICRO_LOW_MEMORY_END ? size : MICRO_LOW_MEMORY_END;
+    size_t n = 0;
+    entries[n++] = (struct vmm_memory_map_entry){0, MICRO_LEGACY_HOLE, VMM_MEMORY_MAP_RAM, 0};
+    entries[n++] = (struct vmm_memory_map_entry){
+        MICRO_LEGACY_HOLE, MICRO_LEGACY_HOLE_END - MICRO_LEGACY_HOLE, VMM_MEMORY_MAP_RESERVED, 0};
+    if (low > MICRO_LEGACY_HOLE_END)
+        entries[n++] = (struct vmm_memory_map_entry){
+            MICRO_LEGACY_HOLE_END, low - MICRO_LEGACY_HOLE_END, VMM_MEMORY_MAP_RAM, 0};
+    if (size > low)
+        entries[n++] =
+            (struct vmm_memory_map_entry){MICRO_HIGH_MEMORY, size - low, VMM_MEMORY_MAP_RAM, 0};
+    return n;
+}
+
+static int load(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct vmm_kernel_options k = m->kernel;
+    struct vmm_memory_map_entry entries[4];
+    struct vmm_boot_state state = VMM_BOOT_STATE_INIT;
+    uint8_t seed[32];
+    int rc = vmm_micro_place_tables(m, err);
+    if (rc)
+        return rc;
+    if (!k.kernel.path && !k.kernel.data && k.kernel.fd < 0)
+        return 0; /* the embedder sets the registers */
+    k.memory_map = entries;
+    k.memory_map_count = memory_map(m, entries);
+    k.acpi_rsdp = MICRO_ACPI_ADDRESS;
+    if (!k.random_seed && getrandom(seed, sizeof(seed), GRND_NONBLOCK) == (long)sizeof(seed)) {
+        k.random_seed = seed;
+        k.random_seed_length = sizeof(seed);
+    }
+    rc = vmm_kernel_load(m->memory, &k, &state, err);
+    if (rc)
+        return rc;
+    rc = vmm_x86_boot_apply(m->vcpus[0], &state);
+    return rc ? vmm_error_set(err, rc, "entry state of the kernel: %s", strerror(-rc)) : 0;
+}
+
+static int power_button(struct vmm_machine *m)
+{
+    struct micro *micro = m->board_data;
+    return vmm_pm_raise(micro->pm, VMM_PM_POWER_BUTTON);
+}
+
+static void describe(struct vmm_vcpu *vcpu, const struct vmm_exit *exit, char *text, size_t size)
+{
+    if (vmm_x86_describe_exit(vcpu, exit, text, size) < 0)
+        (void)snprintf(text, size, "vCPU %u: %s\n", vmm_vcpu_id(vcpu), vmm_exit_name(exit->reason));
+}
+
+const struct vmm_board vmm_board_micro = {
+    .name = "micro",
+    .vm_options = vm_options,
+    .add_devices = add_devices,
+    .set_up_vcpu = set_up_vcpu,
+    .load = load,
+    .power_button = power_button,
+    .describe = describe,
+    .destroy = destroy,
+};

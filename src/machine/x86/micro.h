@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Where things are on the x86 `micro` board. */
+#ifndef MACHINE_X86_MICRO_H
+#define MACHINE_X86_MICRO_H
+
+#include "machine/internal.h"
+
+#include <libvmm/pm.h>
+#include <libvmm/x86.h>
+
+#define MICRO_LOW_MEMORY_END  UINT64_C(0xc0000000) /* RAM goes on at 4 GiB; below it devices */
+#define MICRO_HIGH_MEMORY     UINT64_C(0x100000000)
+#define MICRO_LEGACY_HOLE     UINT64_C(0x9fc00) /* firmware's area, the VGA window, option ROMs */
+#define MICRO_LEGACY_HOLE_END UINT64_C(0x100000)
+#define MICRO_ACPI_ADDRESS    UINT64_C(0xe0000) /* where guests look for the root pointer */
+#define MICRO_ACPI_ROOM       UINT64_C(0x20000)
+#define MICRO_IOAPIC          0xfec00000u
+
+#define MICRO_PM_PORT    0x600u
+#define MICRO_PM_GSI     9u
+#define MICRO_EXIT_PORT  0xf4u
+#define MICRO_DEBUG_PORT 0x402u
+#define MICRO_BOCHS_PORT 0xe9u
+
+struct micro {
+    struct vmm_pm *pm;
+    struct vmm_serial *serial[VMM_SERIAL_PORTS];
+    struct vmm_x86_cpuid *cpuid;
+};
+
+/* The ports and interrupts of COM1 to COM4. */
+struct micro_serial_place {
+    uint16_t port;
+    uint8_t irq;
+};
+extern const struct micro_serial_place vmm_micro_serial_places[VMM_SERIAL_PORTS];
+
+/* micro_tables.c */
+int vmm_micro_place_tables(struct vmm_machine *machine, struct vmm_error *err);
+
+#endif
