@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /**
  * @file vmm.h
- * All of libvmm. The headers that know one processor architecture (x86.h) and the one that includes
- * <linux/kvm.h> (kvm.h) are included by name.
+ * All of libvmm. The headers that know one processor architecture (x86.h, x86-boot.h, assist.h) and the
+ * one that includes <linux/kvm.h> (kvm.h) are included by name.
  */
 #ifndef LIBVMM_VMM_H
 #define LIBVMM_VMM_H
 
+#include <libvmm/acpi.h>
+#include <libvmm/aml.h>
 #include <libvmm/backing.h>
 #include <libvmm/bus.h>
 #include <libvmm/chardev.h>
+#include <libvmm/debugport.h>
 #include <libvmm/device.h>
 #include <libvmm/dirty.h>
 #include <libvmm/error.h>
@@ -22,6 +25,8 @@
 #include <libvmm/memory.h>
 #include <libvmm/mmu.h>
 #include <libvmm/paging.h>
+#include <libvmm/pm.h>
+#include <libvmm/serial.h>
 #include <libvmm/state.h>
 #include <libvmm/stats.h>
 #include <libvmm/translate.h>
