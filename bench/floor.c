@@ -44,8 +44,10 @@ static void enter_long_mode(int vcpu)
 {
     struct kvm_sregs s;
     check(ioctl(vcpu, KVM_GET_SREGS, &s), "KVM_GET_SREGS");
-    struct kvm_segment code = {.limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
-    struct kvm_segment data = {.limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
+    struct kvm_segment code = {
+        .limit = 0xffffffff, .selector = 8, .type = 11, .present = 1, .s = 1, .l = 1, .g = 1};
+    struct kvm_segment data = {
+        .limit = 0xffffffff, .selector = 16, .type = 3, .present = 1, .s = 1, .db = 1, .g = 1};
     s.cs = code;
     s.ds = s.es = s.fs = s.gs = s.ss = data;
     s.cr0 = 0x80000011;
@@ -91,13 +93,15 @@ int main(int argc, char **argv)
     check(ioctl(vm, KVM_CREATE_IRQCHIP, 0), "KVM_CREATE_IRQCHIP");
     struct kvm_pit_config pit = {.flags = KVM_PIT_SPEAKER_DUMMY};
     check(ioctl(vm, KVM_CREATE_PIT2, &pit), "KVM_CREATE_PIT2");
-    uint8_t *ram = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    uint8_t *ram = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (ram == MAP_FAILED)
         check(-1, "mmap");
     struct kvm_userspace_memory_region slot = {0, 0, 0, size, (uintptr_t)ram};
     check(ioctl(vm, KVM_SET_USER_MEMORY_REGION, &slot), "KVM_SET_USER_MEMORY_REGION");
     int vcpu = check(ioctl(vm, KVM_CREATE_VCPU, 0), "KVM_CREATE_VCPU");
-    size_t run_size = (size_t)check(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
+    size_t run_size =
+        (size_t)check(ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0), "KVM_GET_VCPU_MMAP_SIZE");
     struct kvm_run *state = mmap(NULL, run_size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
     if (state == MAP_FAILED)
         check(-1, "mmap");
