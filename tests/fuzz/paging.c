@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Hostile page tables for the walker, the iterator, the translation cache and the builder. The
- * input is a header (mode, flags, root) and the guest's memory. The three that translate must agree,
- * also after an entry was changed.
+ * input is a header (mode, flags, root) and table entries in a dense form, so that a short input
+ * makes deep tables. The three that translate must agree, also after an entry was changed.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,6 +18,12 @@ struct header {
     uint8_t root, patch_value;
     uint16_t patch_at;
     uint64_t address;
+};
+
+/* One entry: its place, the low bits, a page of memory (above it: a far address), the high bits. */
+struct poke {
+    uint16_t at, low;
+    uint8_t page, high;
 };
 
 struct check {
@@ -58,6 +64,18 @@ static void compare(struct vmm_memory *memory, struct vmm_translator *translator
     must(walked != 0 || (l.data != NULL) == (t.physical < RAM));
 }
 
+static void poke_all(struct vmm_memory *memory, const uint8_t *data, size_t size)
+{
+    for (; size >= sizeof(struct poke); data += sizeof(struct poke), size -= sizeof(struct poke)) {
+        struct poke p;
+        memcpy(&p, data, sizeof(p));
+        uint64_t entry = (p.low & 0xfffu) | (uint64_t)(p.low >> 12) << 40 |
+                         (uint64_t)(p.page & 0x1f) << 12 | (uint64_t)(p.page >> 5) << 20 |
+                         (uint64_t)p.high << 56;
+        must(vmm_memory_write(memory, p.at % (RAM / 8) * 8, &entry, 8) == 0);
+    }
+}
+
 static void build_over(struct vmm_memory *memory, const struct header *h)
 {
     struct vmm_page_table_options o = VMM_PAGE_TABLE_OPTIONS_INIT;
@@ -87,8 +105,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (vmm_memory_new(NULL, &memory, NULL) != 0)
         return 0;
     must(vmm_memory_add_ram(memory, "ram", 0, RAM, NULL, NULL) == 0);
-    must(vmm_memory_write(memory, 0, data, size < RAM ? size : RAM) == 0);
-    must(vmm_translator_new(memory, NULL, &translator) == 0);
+    poke_all(memory, data, size);
+    struct vmm_translator_options small = VMM_TRANSLATOR_OPTIONS_INIT;
+    small.entries = 16;
+    must(vmm_translator_new(memory, &small, &translator) == 0);
 
     struct vmm_paging_context c = VMM_PAGING_CONTEXT_INIT;
     struct vmm_page_range_options o = VMM_PAGE_RANGE_OPTIONS_INIT;
@@ -102,7 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         struct check check = {memory, &c, 64};
         uint64_t next;
         o.start = h.access & 0x80 ? h.address : 0;
-        o.entry_limit = 20000;
+        o.entry_limit = 3000;
         o.flags = h.access >> 6 & 1;
         (void)vmm_paging_ranges(memory, &c, &o, compare_range, &check, &next);
         struct vmm_translation t = VMM_TRANSLATION_INIT;

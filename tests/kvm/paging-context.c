@@ -26,24 +26,21 @@ struct fixture {
 
 static void take_cpuid(struct fixture *f)
 {
-    struct {
-        struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[256];
-    } c;
-    memset(&c, 0, sizeof(c));
-    c.head.nent = 256;
-    assert_int_equal(ioctl(vmm_host_fd(f->host), KVM_GET_SUPPORTED_CPUID, &c), 0);
-    for (unsigned i = 0; i < c.head.nent; i++) {
-        if (c.entries[i].function == 7 && c.entries[i].index == 0) {
-            f->has_la57 = c.entries[i].ecx >> 16 & 1;
-            f->has_pku = c.entries[i].ecx >> 3 & 1;
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
+    c->nent = 256;
+    assert_int_equal(ioctl(vmm_host_fd(f->host), KVM_GET_SUPPORTED_CPUID, c), 0);
+    for (unsigned i = 0; i < c->nent; i++) {
+        if (c->entries[i].function == 7 && c->entries[i].index == 0) {
+            f->has_la57 = c->entries[i].ecx >> 16 & 1;
+            f->has_pku = c->entries[i].ecx >> 3 & 1;
         }
-        if (c.entries[i].function == 0x80000008)
-            f->address_bits = c.entries[i].eax & 0xff;
-        if (c.entries[i].function == 0xd && c.entries[i].index == 9)
-            f->key_offset = c.entries[i].ebx;
+        if (c->entries[i].function == 0x80000008)
+            f->address_bits = c->entries[i].eax & 0xff;
+        if (c->entries[i].function == 0xd && c->entries[i].index == 9)
+            f->key_offset = c->entries[i].ebx;
     }
-    assert_int_equal(ioctl(vmm_vcpu_fd(f->vcpu), KVM_SET_CPUID2, &c), 0);
+    assert_int_equal(ioctl(vmm_vcpu_fd(f->vcpu), KVM_SET_CPUID2, c), 0);
+    free(c);
 }
 
 static int setup(void **state)

@@ -50,16 +50,12 @@ struct guest {
 /* Features as the host offers them; all are given to the guest. */
 static void take_cpuid(struct guest *g)
 {
-    struct {
-        struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[256];
-    } c;
-    memset(&c, 0, sizeof(c));
-    c.head.nent = 256;
-    assert_int_equal(ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, &c), 0);
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
+    c->nent = 256;
+    assert_int_equal(ioctl(kvm_fd, KVM_GET_SUPPORTED_CPUID, c), 0);
     g->address_bits = 36;
-    for (unsigned i = 0; i < c.head.nent; i++) {
-        struct kvm_cpuid_entry2 *e = &c.entries[i];
+    for (unsigned i = 0; i < c->nent; i++) {
+        struct kvm_cpuid_entry2 *e = &c->entries[i];
         if (e->function == 0)
             g->amd = e->ebx == 0x68747541; /* "Auth" */
         if (e->function == 7 && e->index == 0) {
@@ -73,7 +69,8 @@ static void take_cpuid(struct guest *g)
         if (e->function == 0x80000008)
             g->address_bits = e->eax & 0xff;
     }
-    assert_int_equal(ioctl(g->vcpu, KVM_SET_CPUID2, &c), 0);
+    assert_int_equal(ioctl(g->vcpu, KVM_SET_CPUID2, c), 0);
+    free(c);
 }
 
 static int setup(void **state)
