@@ -100,16 +100,23 @@ static void remove_xsave_leaves(struct vmm_x86_cpuid *c, uint32_t kept)
     c->count = out;
 }
 
-static void fit_xsave(struct vmm_x86_cpuid *c)
+static bool taken_away(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const char *feature)
+{
+    return vmm_x86_cpuid_has(host, feature) == 1 && vmm_x86_cpuid_has(c, feature) != 1;
+}
+
+/* Only what the policy took away goes: where KVM's table describes components without the feature
+ * bits (PVM, whose guests see the processor's own bits), it knows best. */
+static void fit_xsave(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host)
 {
     struct vmm_x86_cpuid_entry *main_leaf = vmm_x86_cpuid_find(c, 0xd, 0);
     if (!main_leaf)
         return;
     uint32_t mask = main_leaf->eax;
-    if (vmm_x86_cpuid_has(c, "xsave") != 1)
+    if (taken_away(c, host, "xsave"))
         mask = 0;
     for (size_t i = 0; i < VMM_ARRAY_SIZE(components); i++)
-        if (vmm_x86_cpuid_has(c, components[i].feature) != 1)
+        if (taken_away(c, host, components[i].feature))
             mask &= ~components[i].mask;
     if (mask == main_leaf->eax)
         return;
@@ -185,7 +192,7 @@ int vmm_x86_cpuid_apply_text(struct vmm_x86_cpuid *c, const char *text, struct v
         *c = *host;
     } else {
         drop_dependents(c);
-        fit_xsave(c);
+        fit_xsave(c, host);
     }
     free(host);
     return rc;
