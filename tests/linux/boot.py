@@ -4,7 +4,7 @@
 
     boot.py VMM_RUN
 
-The kernel is boot/vmlinuz-* below the folder $LIBVMM_KERNELS, the initramfs $LIBVMM_CACHE/initramfs.gz
+The kernel is vmlinuz-* in the folder $LIBVMM_KERNELS, the initramfs $LIBVMM_CACHE/initramfs.gz
 (make-initramfs makes it). Needs a complete KVM.
 """
 
@@ -17,7 +17,7 @@ import tempfile
 from console import Console, Tests
 
 vmm_run = sys.argv[1]
-kernel = (glob.glob(os.environ.get("LIBVMM_KERNELS", "") + "/boot/vmlinuz-*") or [""])[0]
+kernel = (glob.glob(os.environ.get("LIBVMM_KERNELS", "") + "/vmlinuz-*") or [""])[0]
 initrd = os.path.join(os.environ.get("LIBVMM_CACHE", ""), "initramfs.gz")
 QUIET = "console=ttyS0 quiet"
 
