@@ -94,8 +94,8 @@ struct vmm_kernel_options {
     size_t device_tree_length;
     const struct vmm_kernel_module *modules;
     size_t module_count; /**< at most 256 */
-    /** Random bytes for the guest's generator, given to Linux as setup_data. Fresh ones for each
-     *  boot. At most 4096 bytes; NULL: none. */
+    /** Random bytes for the guest's generator, given to Linux as setup_data; other formats have no
+     *  way to pass them and go without. Fresh ones for each boot. At most 4096 bytes; NULL: none. */
     const void *random_seed;
     size_t random_seed_length;
 };

@@ -78,6 +78,96 @@ VMM_API int vmm_x86_paging_context(struct vmm_vcpu *vcpu, struct vmm_paging_cont
 VMM_API int vmm_x86_paging_from_sregs(const struct vmm_x86_sregs *sregs,
                                       struct vmm_paging_context *context);
 
+/* Floating point and extended state ------------------------------------------------------------- */
+
+struct vmm_x86_fpu {
+    uint8_t st[8][16];
+    uint16_t fcw, fsw;
+    uint8_t ftw; /**< abridged: a bit a register, 1 is valid (FXSAVE's form) */
+    uint8_t reserved;
+    uint16_t last_opcode;
+    uint64_t last_ip, last_dp;
+    uint8_t xmm[16][16];
+    uint32_t mxcsr;
+    uint32_t reserved2;
+};
+
+VMM_API int vmm_x86_get_fpu(struct vmm_vcpu *vcpu, struct vmm_x86_fpu *fpu);
+VMM_API int vmm_x86_set_fpu(struct vmm_vcpu *vcpu, const struct vmm_x86_fpu *fpu);
+
+/** Bytes of the XSAVE area that the host gives; 0: it has none (then use the FPU calls). */
+VMM_API size_t vmm_x86_xsave_size(struct vmm_vcpu *vcpu);
+/** The XSAVE area in the standard format (SDM vol. 1, 13.4). -EINVAL: not that size. */
+VMM_API int vmm_x86_get_xsave(struct vmm_vcpu *vcpu, void *area, size_t size);
+VMM_API int vmm_x86_set_xsave(struct vmm_vcpu *vcpu, const void *area, size_t size);
+/** Extended control register 0. -ENOTSUP: the host has no such call. */
+VMM_API int vmm_x86_get_xcr0(struct vmm_vcpu *vcpu, uint64_t *value);
+VMM_API int vmm_x86_set_xcr0(struct vmm_vcpu *vcpu, uint64_t value);
+
+/* Interrupts and events -------------------------------------------------------------------------- */
+
+/** What is being delivered or waits to be (KVM_GET_VCPU_EVENTS). */
+struct vmm_x86_events {
+    uint8_t exception_injected, exception_vector, exception_has_error, exception_pending;
+    uint32_t exception_error;
+    uint8_t interrupt_injected, interrupt_vector, interrupt_soft, interrupt_shadow;
+    uint8_t nmi_injected, nmi_pending, nmi_masked, reserved;
+    uint32_t sipi_vector;
+    uint32_t flags; /**< KVM_VCPUEVENT_VALID_…: which parts count when set */
+    uint8_t smi_smm, smi_pending, smi_in_nmi, smi_latched_init;
+    uint8_t triple_fault_pending, reserved2[3];
+    uint64_t exception_payload;
+    uint8_t exception_has_payload, reserved3[7];
+};
+
+VMM_API int vmm_x86_get_events(struct vmm_vcpu *vcpu, struct vmm_x86_events *events);
+VMM_API int vmm_x86_set_events(struct vmm_vcpu *vcpu, const struct vmm_x86_events *events);
+
+/** With VMM_IRQCHIP_NONE: deliver an external interrupt with the next run. The guest must be able to
+ *  take it: see vmm_x86_interrupt_ready(). */
+VMM_API int vmm_x86_inject_interrupt(struct vmm_vcpu *vcpu, uint32_t vector);
+/** Can it? If not, and `wait` is set, vmm_vcpu_run() returns VMM_EXIT_IRQ_WINDOW when it can. */
+VMM_API bool vmm_x86_interrupt_ready(struct vmm_vcpu *vcpu, bool wait);
+VMM_API int vmm_x86_inject_nmi(struct vmm_vcpu *vcpu);
+
+/** The local APIC's registers, 1 KiB as they lie in memory (SDM vol. 3, 11.4.1). */
+#define VMM_X86_LAPIC_SIZE 1024u
+VMM_API int vmm_x86_get_lapic(struct vmm_vcpu *vcpu, void *registers);
+VMM_API int vmm_x86_set_lapic(struct vmm_vcpu *vcpu, const void *registers);
+
+#define VMM_X86_MP_RUNNABLE      0u
+#define VMM_X86_MP_UNINITIALIZED 1u /**< waits for INIT */
+#define VMM_X86_MP_INIT_RECEIVED 2u /**< waits for SIPI */
+#define VMM_X86_MP_HALTED        3u
+#define VMM_X86_MP_SIPI_RECEIVED 4u
+VMM_API int vmm_x86_get_mp_state(struct vmm_vcpu *vcpu, uint32_t *state);
+VMM_API int vmm_x86_set_mp_state(struct vmm_vcpu *vcpu, uint32_t state);
+
+/* Debugging -------------------------------------------------------------------------------------- */
+
+struct vmm_x86_debug_regs {
+    uint64_t dr[4];
+    uint64_t dr6, dr7;
+};
+/** The guest's own debug registers. */
+VMM_API int vmm_x86_get_debug_regs(struct vmm_vcpu *vcpu, struct vmm_x86_debug_regs *regs);
+VMM_API int vmm_x86_set_debug_regs(struct vmm_vcpu *vcpu, const struct vmm_x86_debug_regs *regs);
+
+#define VMM_X86_DEBUG_STEP     0x1u /**< VMM_EXIT_DEBUG after each instruction */
+#define VMM_X86_DEBUG_SOFTWARE 0x2u /**< int3 exits */
+#define VMM_X86_DEBUG_HARDWARE 0x4u /**< the breakpoints below are in force, not the guest's */
+
+/** Debug the guest from outside. `flags` 0 ends it. `hardware` counts with VMM_X86_DEBUG_HARDWARE:
+ *  its DR7 enables them. */
+VMM_API int vmm_x86_set_guest_debug(struct vmm_vcpu *vcpu, uint32_t flags,
+                                    const struct vmm_x86_debug_regs *hardware);
+
+/* Time ------------------------------------------------------------------------------------------- */
+
+/** The guest's TSC frequency in kHz. Setting needs a host that scales (-ENOTSUP, -EIO). */
+VMM_API int vmm_x86_get_tsc_khz(struct vmm_vcpu *vcpu, uint32_t *khz);
+VMM_API int vmm_x86_set_tsc_khz(struct vmm_vcpu *vcpu, uint32_t khz);
+
 /* CPUID ---------------------------------------------------------------------------------------- */
 
 struct vmm_x86_cpuid_entry {

@@ -28,8 +28,12 @@ struct vmm_vcpu {
     _Atomic uint32_t request; /* a futex */
     struct vmm_io_handler io;
     void *io_ctx;
-    bool io_pending; /* the instruction of the last exit completes with the next KVM_RUN */
-    bool exit_ready; /* kvm_run holds an exit that nobody has seen yet */
+    bool io_pending;  /* the instruction of the last exit completes with the next KVM_RUN */
+    bool ran;         /* KVM_RUN was called since vmm_vcpu_run() began */
+    bool can_sync;    /* the host has the synced register area */
+    bool sync_wanted; /* someone reads registers: fill it in */
+    bool synced;      /* it holds the registers as they are */
+    bool exit_ready;  /* kvm_run holds an exit that nobody has seen yet */
     _Atomic uint64_t exits[VMM_EXIT_REASONS];
 
     _Atomic uint32_t where; /* a futex */
@@ -57,6 +61,8 @@ struct vmm_vcpu {
 /* One folder beside this file answers. */
 int vmm_arch_vcpu_init(struct vmm_vcpu *vcpu, struct vmm_error *err);
 void vmm_arch_vcpu_fini(struct vmm_vcpu *vcpu);
+/* Ask KVM to leave the general registers in kvm_run with each exit. */
+void vmm_arch_sync_registers(struct vmm_vcpu *vcpu);
 /* Decode an exit that only this architecture has. false: it has none of that reason. */
 bool vmm_arch_decode_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit);
 

@@ -206,6 +206,7 @@ static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
         } else {
             rc = ioctl(vcpu->fd, KVM_RUN, 0);
             vcpu->io_pending = false;
+            vcpu->ran = true;
             rc = rc == 0 ? dispatch(vcpu, exit) : interrupted(vcpu, errno, exit);
         }
         if (rc != RUN_ON)
@@ -219,7 +220,13 @@ int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
         return -EINVAL; /* the first version of the structure is the shortest */
     vmm_vcpu_enter_run(vcpu);
     exit->raw_reason = KVM_EXIT_UNKNOWN;
+    vcpu->synced = false;
+    bool sync = vcpu->sync_wanted;
+    if (sync)
+        vmm_arch_sync_registers(vcpu);
+    vcpu->ran = false;
     int rc = run_loop(vcpu, exit);
+    vcpu->synced = sync && vcpu->ran;
     vmm_vcpu_leave_run(vcpu);
     return rc < 0 ? rc : 0;
 }

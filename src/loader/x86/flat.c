@@ -11,11 +11,9 @@ static int check_flat_options(struct vmm_load *load)
     const struct vmm_kernel_options *o = &load->options;
     if (o->unpack)
         return vmm_error_set(load->err, -EINVAL, "unpack: a flat binary is not packed");
-    if (vmm_file_given(&o->initrd) || o->module_count || load->command_line[0] || o->device_tree ||
-        o->random_seed)
+    if (vmm_file_given(&o->initrd) || o->module_count || load->command_line[0] || o->device_tree)
         return vmm_error_set(load->err, -EINVAL,
-                             "flat binaries take no initrd, modules, command line, device tree or "
-                             "random seed");
+                             "flat binaries take no initrd, modules, command line or device tree");
     return 0;
 }
 

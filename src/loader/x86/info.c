@@ -116,9 +116,5 @@ int vmm_x86_refuse_setup_data(struct vmm_load *load)
         return vmm_error_set(
             load->err, -EINVAL,
             "device tree: only Linux's boot protocol (bzimage, linux64) passes it");
-    if (load->options.random_seed)
-        return vmm_error_set(
-            load->err, -EINVAL,
-            "random seed: only Linux's boot protocol (bzimage, linux64) passes it");
     return 0;
 }

@@ -5,9 +5,14 @@
 
 int vmm_arch_vcpu_init(struct vmm_vcpu *vcpu, struct vmm_error *err)
 {
-    (void)vcpu;
     (void)err;
+    vcpu->can_sync = vmm_vm_capability(vcpu->vm, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS;
     return 0;
+}
+
+void vmm_arch_sync_registers(struct vmm_vcpu *vcpu)
+{
+    vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
 }
 
 void vmm_arch_vcpu_fini(struct vmm_vcpu *vcpu)

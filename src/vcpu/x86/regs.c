@@ -6,10 +6,24 @@
 
 #include <libvmm/x86.h>
 
+/*
+ * The synced register area (KVM API, 5, kvm_run.s.regs): once an embedder has read the registers,
+ * KVM is asked to leave them in kvm_run with each exit, and reading them again costs no call.
+ */
+static int read_regs(struct vmm_vcpu *vcpu, struct kvm_regs *k)
+{
+    if (vcpu->synced) {
+        *k = vcpu->run->s.regs.regs;
+        return 0;
+    }
+    vcpu->sync_wanted = vcpu->can_sync;
+    return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_REGS, k);
+}
+
 int vmm_x86_get_regs(struct vmm_vcpu *vcpu, struct vmm_x86_regs *r)
 {
     struct kvm_regs k;
-    int rc = vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_REGS, &k);
+    int rc = read_regs(vcpu, &k);
     if (rc < 0)
         return rc;
     *r = (struct vmm_x86_regs){
@@ -57,6 +71,7 @@ int vmm_x86_set_regs(struct vmm_vcpu *vcpu, const struct vmm_x86_regs *r)
         .rip = r->rip,
         .rflags = r->rflags,
     };
+    vcpu->synced = false;
     return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_REGS, &k);
 }
 

@@ -52,20 +52,11 @@ static bool has_piece(const struct vmm_vcpu *vcpu, const struct piece *piece)
     return !piece->capability || vmm_vm_capability(vcpu->vm, piece->capability);
 }
 
-/* XSAVE2 tells how large the area is; the older call always has 4 KiB. */
-static size_t xsave_size(const struct vmm_vcpu *vcpu)
-{
-    int size = vmm_vm_capability(vcpu->vm, KVM_CAP_XSAVE2);
-    if (size > (int)sizeof(struct kvm_xsave))
-        return (size_t)size;
-    return vmm_vm_capability(vcpu->vm, KVM_CAP_XSAVE) ? sizeof(struct kvm_xsave) : 0;
-}
-
 /* Saving --------------------------------------------------------------------------------------- */
 
 static int save_fpu(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
 {
-    size_t size = xsave_size(vcpu);
+    size_t size = vmm_x86_xsave_size(vcpu);
     if (size == 0) {
         struct kvm_fpu fpu;
         int rc = vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_FPU, &fpu);
@@ -74,8 +65,7 @@ static int save_fpu(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
     void *area = calloc(1, size);
     if (!area)
         return -ENOMEM;
-    int rc = vmm_kvm_ioctl_ptr(
-        vcpu->fd, size > sizeof(struct kvm_xsave) ? KVM_GET_XSAVE2 : KVM_GET_XSAVE, area);
+    int rc = vmm_x86_get_xsave(vcpu, area, size);
     if (!rc)
         rc = vmm_state_put_bytes(w, "xsave", area, size);
     free(area);
@@ -172,7 +162,7 @@ struct loaded {
 static int read_fpu(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct loaded *l,
                     struct vmm_error *err)
 {
-    size_t size = xsave_size(vcpu);
+    size_t size = vmm_x86_xsave_size(vcpu);
     l->fpu_size = size;
     l->fpu = calloc(1, size ? size : sizeof(struct kvm_fpu));
     if (!l->fpu)
@@ -292,6 +282,7 @@ int vmm_vcpu_load(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct vmm_
     (void)vmm_state_leave(r);
     if (!rc)
         rc = vmm_vcpu_complete(vcpu);
+    vcpu->synced = false;
     if (!rc)
         rc = set_all(vcpu, l, err);
     if (l) {
