@@ -3,14 +3,14 @@
  * Saved state as a flattened device tree. Writing uses libfdt's sequential calls into a buffer that
  * grows; reading checks the whole blob first (fdt_check_full) and then walks a path of nodes.
  */
+#include "base/state.h"
 #include "base/util.h"
-
-#include <libvmm/state.h>
 
 #include <libfdt.h>
 #include <stdlib.h>
 
 #define PATH_DEPTH 8
+#define NAME_SIZE  32 /* of nodes and properties: Devicetree Specification 0.4, 2.2.1 and 2.2.4 */
 
 struct vmm_state_writer {
     char *data;
@@ -21,6 +21,7 @@ struct vmm_state_writer {
 
 struct vmm_state_reader {
     const void *blob;
+    void *copy;           /* of a blob that was not aligned */
     int path[PATH_DEPTH]; /* offsets of the nodes entered; the root is the first */
     uint32_t depth;
 };
@@ -46,6 +47,20 @@ static int stick(struct vmm_state_writer *w, int code)
     if (!w->error)
         w->error = code;
     return w->error;
+}
+
+int vmm_state_fail(struct vmm_state_writer *w, int code)
+{
+    return stick(w, code);
+}
+
+/* Anything else could not be found again, or would not be a device tree that dtc reads. */
+static bool name_ok(const char *name)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789,._+-@?#";
+    size_t length = name ? strspn(name, allowed) : 0;
+    return length > 0 && length < NAME_SIZE && name[length] == '\0';
 }
 
 static int grow(struct vmm_state_writer *w)
@@ -80,6 +95,8 @@ static int grow(struct vmm_state_writer *w)
 
 int vmm_state_writer_new(struct vmm_state_writer **out)
 {
+    if (!out)
+        return -EINVAL;
     struct vmm_state_writer *w = calloc(1, sizeof(*w));
     if (!w)
         return -ENOMEM;
@@ -106,7 +123,7 @@ struct vmm_state_writer *vmm_state_writer_free(struct vmm_state_writer *w)
 
 int vmm_state_begin(struct vmm_state_writer *w, const char *node, uint32_t version)
 {
-    if (w->depth + 1 >= PATH_DEPTH)
+    if (w->depth + 1 >= PATH_DEPTH || !name_ok(node))
         return stick(w, -EINVAL);
     w->depth++;
     WITH_ROOM(w, fdt_begin_node(w->data, node));
@@ -127,7 +144,9 @@ int vmm_state_put_bytes(struct vmm_state_writer *w, const char *name, const void
 {
     if (length > INT32_MAX / 4)
         return stick(w, -E2BIG);
-    WITH_ROOM(w, fdt_property(w->data, name, data, (int)length));
+    if (!name_ok(name) || (!data && length))
+        return stick(w, -EINVAL);
+    WITH_ROOM(w, fdt_property(w->data, name, length ? data : "", (int)length));
     return w->error;
 }
 
@@ -145,12 +164,12 @@ int vmm_state_put_u64(struct vmm_state_writer *w, const char *name, uint64_t val
 
 int vmm_state_put_string(struct vmm_state_writer *w, const char *name, const char *text)
 {
-    return vmm_state_put_bytes(w, name, text, strlen(text) + 1);
+    return vmm_state_put_bytes(w, name, text, text ? strlen(text) + 1 : 1);
 }
 
 int vmm_state_writer_finish(struct vmm_state_writer *w, void **data, size_t *length)
 {
-    if (w->depth != 0)
+    if (w->depth != 0 || !data || !length)
         return stick(w, -EINVAL);
     WITH_ROOM(w, fdt_end_node(w->data));
     WITH_ROOM(w, fdt_finish(w->data));
@@ -165,23 +184,47 @@ int vmm_state_writer_finish(struct vmm_state_writer *w, void **data, size_t *len
 
 /* Reading -------------------------------------------------------------------------------------- */
 
-int vmm_state_reader_new(const void *data, size_t length, struct vmm_state_reader **out,
-                         struct vmm_error *err)
+static int check_blob(const void *blob, size_t length, struct vmm_error *err)
 {
-    int rc = fdt_check_full(data, length);
+    int rc = fdt_check_full(blob, length);
     if (rc)
         return vmm_error_set(err, -EINVAL, "the saved state is not a sound device tree: %s",
                              fdt_strerror(rc));
+    /* Older ones lack the sizes that the checks stand on. */
+    if (fdt_version(blob) < 17)
+        return vmm_error_set(err, -EINVAL,
+                             "the saved state is a device tree of version %u; 17 is needed",
+                             fdt_version(blob));
+    return 0;
+}
+
+int vmm_state_reader_new(const void *data, size_t length, struct vmm_state_reader **out,
+                         struct vmm_error *err)
+{
+    if (!data || !out)
+        return vmm_error_set(err, -EINVAL, "there is no saved state");
     struct vmm_state_reader *r = calloc(1, sizeof(*r));
     if (!r)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     r->blob = data;
-    *out = r;
-    return 0;
+    if ((uintptr_t)data % 8 != 0) { /* libfdt asks for it */
+        r->blob = r->copy = malloc(length ? length : 1);
+        if (r->copy)
+            memcpy(r->copy, data, length);
+    }
+    int rc = r->blob ? check_blob(r->blob, length, err)
+                     : vmm_error_set(err, -ENOMEM, "out of memory for %zu bytes of state", length);
+    if (rc)
+        vmm_state_reader_free(r);
+    else
+        *out = r;
+    return rc;
 }
 
 struct vmm_state_reader *vmm_state_reader_free(struct vmm_state_reader *r)
 {
+    if (r)
+        free(r->copy);
     free(r);
     return NULL;
 }
@@ -190,7 +233,20 @@ struct vmm_state_reader *vmm_state_reader_free(struct vmm_state_reader *r)
 static const char *node_name(const struct vmm_state_reader *r)
 {
     const char *name = fdt_get_name(r->blob, r->path[r->depth], NULL);
-    return name && *name ? name : "/";
+    return name ? name : "";
+}
+
+/* By its whole name: libfdt's own search takes "disk@1" for "disk". */
+static int child_node(const struct vmm_state_reader *r, const char *name)
+{
+    int child;
+    fdt_for_each_subnode(child, r->blob, r->path[r->depth])
+    {
+        const char *is = fdt_get_name(r->blob, child, NULL);
+        if (is && strcmp(is, name) == 0)
+            return child;
+    }
+    return -FDT_ERR_NOTFOUND;
 }
 
 /* A property of an exact length, or any (length < 0). */
@@ -220,20 +276,23 @@ static int missing(int found)
 int vmm_state_enter(struct vmm_state_reader *r, const char *node, uint32_t max_version,
                     uint32_t *version, struct vmm_error *err)
 {
-    int offset = fdt_subnode_offset(r->blob, r->path[r->depth], node);
+    int offset = child_node(r, node);
     if (offset < 0)
-        return vmm_error_set(err, -ENOENT, "%s: the saved state has no node \"%s\"", node_name(r),
+        return vmm_error_set(err, -ENOENT, "%s/%s: the saved state has no such node", node_name(r),
                              node);
     if (r->depth + 1 >= PATH_DEPTH)
         return vmm_error_set(err, -EINVAL, "%s: nodes too deep", node);
     r->path[++r->depth] = offset;
-    int rc = vmm_state_get_u32(r, "version", UINT32_MAX, version, err);
-    if (!rc && *version > max_version)
+    uint32_t found;
+    int rc = vmm_state_get_u32(r, "version", UINT32_MAX, &found, err);
+    if (!rc && found > max_version)
         rc = vmm_error_set(err, -ENOTSUP,
-                           "%s/version: %u is newer than %u, which this library reads", node,
-                           *version, max_version);
+                           "%s/version: %u is newer than %u, which this library reads", node, found,
+                           max_version);
     if (rc)
         r->depth--;
+    else if (version)
+        *version = found;
     return rc;
 }
 

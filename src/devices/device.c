@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A device: a name, a lock, and the calls for reset, save and load. */
+#include "base/state.h"
 #include "base/util.h"
 
 #include <libvmm/device.h>
@@ -28,7 +29,7 @@ static bool name_ok(const char *name)
 int vmm_device_new(const char *name, const struct vmm_device_ops *ops, void *ctx,
                    struct vmm_device **out)
 {
-    if (!name_ok(name) || !ops)
+    if (!name_ok(name) || !ops || !out)
         return -EINVAL;
     struct vmm_device *device = calloc(1, sizeof(*device));
     if (!device)
@@ -100,6 +101,8 @@ int vmm_device_save(struct vmm_device *device, struct vmm_state_writer *w)
     vmm_device_lock(device);
     rc = device->ops.save(device->ctx, w);
     vmm_device_unlock(device);
+    if (rc)
+        (void)vmm_state_fail(w, rc);
     int end = vmm_state_end(w);
     return rc ? rc : end;
 }
