@@ -147,7 +147,8 @@ VMM_API int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit);
  *  read, saved or changed. On the running thread. */
 VMM_API int vmm_vcpu_complete(struct vmm_vcpu *vcpu);
 
-/** Make the running, or the next, vmm_vcpu_run() return VMM_EXIT_KICKED. Async-signal-safe. */
+/** Make the running, or the next, vmm_vcpu_run() return VMM_EXIT_KICKED; kicks that come before it
+ *  returns are one. Never lost; its signal can arrive late and make one more. Async-signal-safe. */
 VMM_API void vmm_vcpu_kick(struct vmm_vcpu *vcpu);
 /** Make vmm_vcpu_run() wait inside until vmm_vcpu_resume(). When this returns, the vCPU is not in
  *  the guest and no I/O handler is running for it, and its registers may be used. Pauses nest.

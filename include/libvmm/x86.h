@@ -80,6 +80,7 @@ VMM_API int vmm_x86_paging_from_sregs(const struct vmm_x86_sregs *sregs,
 
 /* Floating point and extended state ------------------------------------------------------------- */
 
+/** x87 and SSE registers. MXCSR is not here: KVM hands it over in the XSAVE area only. */
 struct vmm_x86_fpu {
     uint8_t st[8][16];
     uint16_t fcw, fsw;
@@ -88,8 +89,6 @@ struct vmm_x86_fpu {
     uint16_t last_opcode;
     uint64_t last_ip, last_dp;
     uint8_t xmm[16][16];
-    uint32_t mxcsr;
-    uint32_t reserved2;
 };
 
 VMM_API int vmm_x86_get_fpu(struct vmm_vcpu *vcpu, struct vmm_x86_fpu *fpu);

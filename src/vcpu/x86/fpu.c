@@ -19,7 +19,6 @@ int vmm_x86_get_fpu(struct vmm_vcpu *vcpu, struct vmm_x86_fpu *fpu)
         .last_opcode = k.last_opcode,
         .last_ip = k.last_ip,
         .last_dp = k.last_dp,
-        .mxcsr = k.mxcsr,
     };
     memcpy(fpu->st, k.fpr, sizeof(fpu->st));
     memcpy(fpu->xmm, k.xmm, sizeof(fpu->xmm));
@@ -35,7 +34,6 @@ int vmm_x86_set_fpu(struct vmm_vcpu *vcpu, const struct vmm_x86_fpu *fpu)
         .last_opcode = fpu->last_opcode,
         .last_ip = fpu->last_ip,
         .last_dp = fpu->last_dp,
-        .mxcsr = fpu->mxcsr,
     };
     memcpy(k.fpr, fpu->st, sizeof(k.fpr));
     memcpy(k.xmm, fpu->xmm, sizeof(k.xmm));
