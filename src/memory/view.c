@@ -105,15 +105,17 @@ int vmm_memory_view_write(struct vmm_memory_view *view, uint64_t address, const 
     return slow_write(view, address, data, length);
 }
 
-/* Aligned integers are one access; guest memory and its regions are aligned alike. */
+/* An aligned integer is one access, and as pieces are whole pages it lies in one if it begins
+ * there. */
+#define MISSES(view, offset, bits, room)                                                           \
+    __builtin_expect((offset) >= (room) || ((offset) & ((bits) / 8 - 1)) || !fresh(view), 0)
+
 #define DEFINE_VIEW(bits)                                                                          \
     int vmm_memory_view_load_u##bits(struct vmm_memory_view *view, uint64_t address,               \
                                      uint##bits##_t *value)                                        \
     {                                                                                              \
         uint64_t offset = address - view->start;                                                   \
-        if (__builtin_expect(!fresh(view) || !inside(offset, bits / 8, view->readable) ||          \
-                                 offset % (bits / 8),                                              \
-                             0))                                                                   \
+        if (MISSES(view, offset, bits, view->readable))                                            \
             return slow_read(view, address, value, bits / 8);                                      \
         *value = __atomic_load_n((const uint##bits##_t *)(const void *)(view->host + offset),      \
                                  __ATOMIC_RELAXED);                                                \
@@ -123,9 +125,7 @@ int vmm_memory_view_write(struct vmm_memory_view *view, uint64_t address, const 
                                       uint##bits##_t value)                                        \
     {                                                                                              \
         uint64_t offset = address - view->start;                                                   \
-        if (__builtin_expect(!fresh(view) || !inside(offset, bits / 8, view->writable) ||          \
-                                 offset % (bits / 8),                                              \
-                             0))                                                                   \
+        if (MISSES(view, offset, bits, view->writable))                                            \
             return slow_write(view, address, &value, bits / 8);                                    \
         __atomic_store_n((uint##bits##_t *)(void *)(view->host + offset), value,                   \
                          __ATOMIC_RELAXED);                                                        \
