@@ -53,7 +53,7 @@ struct vmm_acpi_description {
     uint32_t power_button_control; /**< non-zero: the button is a device of the DSDT, not fixed */
 
     /* MADT (5.2.12) */
-    uint32_t cpus;           /**< local APICs with ids from 0; those from 255 on as x2APICs */
+    uint32_t cpus;           /**< 1 to 65536 local APICs; those with ids from 255 on as x2APICs */
     uint32_t lapic_address;  /**< 0: 0xfee00000 */
     uint32_t ioapic_address; /**< 0: no I/O APIC */
     uint32_t ioapic_id;
@@ -67,7 +67,13 @@ struct vmm_acpi_description {
     uint32_t reserved;
 
     const struct vmm_acpi_table *extra; /**< further tables, named in the XSDT */
-    size_t extra_count;
+    size_t extra_count;                 /**< at most 32 */
+
+    const uint32_t
+        *apic_ids; /**< of the `cpus` processors, whose UIDs are 0 and up; NULL: the same */
+    /** Further AML, without headers: an SSDT each. */
+    const struct vmm_acpi_table *ssdts;
+    size_t ssdt_count; /**< at most 16 */
 };
 #define VMM_ACPI_DESCRIPTION_INIT                                                                  \
     {                                                                                              \
@@ -75,9 +81,9 @@ struct vmm_acpi_description {
     }
 
 /**
- * Build all tables and put them at `address` (a multiple of 16) and up. The root pointer (RSDP) is
- * the first, so `address` is what a kernel is told; where it lies in 0xe0000 to 0xfffff, guests find
- * it by themselves (5.2.5.1).
+ * Build all tables and put them at `address` (a multiple of 64, below 4 GiB) and up. The root pointer
+ * (RSDP) is the first, so `address` is what a kernel is told; where it lies in 0xe0000 to 0xfffff,
+ * guests find it by themselves (5.2.5.1).
  * @param room  bytes that may be used
  * @param used  NULL, or how many were
  * -ENOSPC: they need more room; -EINVAL: the text says which field; -EFAULT: not RAM.

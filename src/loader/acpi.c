@@ -14,7 +14,7 @@
 #define HEADER_SIZE   36u
 #define RSDP_SIZE     36u
 #define FADT_SIZE     276u /* revision 6 */
-#define TABLES_MAX    64u
+#define TABLES_MAX    64u  /* more than check() allows */
 #define LAPIC_DEFAULT 0xfee00000u
 
 struct image {
@@ -237,12 +237,32 @@ static void put_fadt(struct image *im, size_t dsdt, size_t facs)
     name_in_xsdt(im, start);
 }
 
+static uint32_t apic_id(const struct vmm_acpi_description *d, uint32_t uid)
+{
+    return d->apic_ids ? d->apic_ids[uid] : uid;
+}
+
+/* Local APIC structures have a byte for each, of which 255 means all. */
+static bool is_x2apic(uint32_t id, uint32_t uid)
+{
+    return id >= 255 || uid >= 255;
+}
+
+static bool any_x2apic(const struct vmm_acpi_description *d)
+{
+    for (uint32_t uid = 0; uid < d->cpus; uid++)
+        if (is_x2apic(apic_id(d, uid), uid))
+            return true;
+    return false;
+}
+
 static void put_processors(struct image *im)
 {
-    for (uint32_t id = 0; id < im->d->cpus; id++) {
-        if (id < 255) { /* local APIC, 5.2.12.2 */
+    for (uint32_t uid = 0; uid < im->d->cpus; uid++) {
+        uint32_t id = apic_id(im->d, uid);
+        if (!is_x2apic(id, uid)) { /* local APIC, 5.2.12.2 */
             put_le(im, 0x0800, 2);
-            put_le(im, id & 0xff, 1);
+            put_le(im, uid, 1);
             put_le(im, id, 1);
             put_le(im, 1, 4);
         } else { /* local x2APIC, 5.2.12.12 */
@@ -250,7 +270,7 @@ static void put_processors(struct image *im)
             put_le(im, 0, 2);
             put_le(im, id, 4);
             put_le(im, 1, 4);
-            put_le(im, id, 4);
+            put_le(im, uid, 4);
         }
     }
 }
@@ -287,7 +307,7 @@ static void put_madt(struct image *im)
     put_le(im, 0xff, 1);
     put_le(im, 0, 2);
     put_le(im, 1, 1);
-    if (d->cpus > 255) { /* and of the x2APICs, 5.2.12.13 */
+    if (any_x2apic(d)) { /* and of the x2APICs, 5.2.12.13 */
         put_le(im, 0x0c0a, 2);
         put_le(im, 0, 2);
         put_le(im, 0xffffffff, 4);
@@ -311,13 +331,21 @@ static void put_mcfg(struct image *im)
     name_in_xsdt(im, start);
 }
 
+static void put_ssdts(struct image *im)
+{
+    for (size_t i = 0; i < im->d->ssdt_count; i++) {
+        size_t start = begin_table(im, "SSDT", 2);
+        put(im, im->d->ssdts[i].data, im->d->ssdts[i].length);
+        end_table(im, start);
+        name_in_xsdt(im, start);
+    }
+}
+
 static void put_extra(struct image *im)
 {
     for (size_t i = 0; i < im->d->extra_count; i++) {
         align(im, 16);
         size_t start = im->length;
-        if (im->d->extra[i].length < HEADER_SIZE)
-            im->error = im->error ? im->error : -EINVAL;
         put(im, im->d->extra[i].data, im->d->extra[i].length);
         end_table(im, start);
         name_in_xsdt(im, start);
@@ -359,32 +387,95 @@ static void fill_rsdp(struct image *im, size_t xsdt)
     p[32] = checksum(p, RSDP_SIZE);
 }
 
+static bool register_ok(const struct vmm_acpi_register *r)
+{
+    return r->length <= 31 && r->space <= 127; /* bits are a byte */
+}
+
+/* What of the hardware does not fit its field or its neighbours. */
+static const char *wrong_hardware(const struct vmm_acpi_description *d)
+{
+    if (d->oem_id && strlen(d->oem_id) > 6)
+        return "oem_id is longer than 6 characters";
+    if (d->oem_table_id && strlen(d->oem_table_id) > 8)
+        return "oem_table_id is longer than 8 characters";
+    if (!register_ok(&d->reset) || !register_ok(&d->sleep_control) ||
+        !register_ok(&d->sleep_status) || !register_ok(&d->pm1_event) ||
+        !register_ok(&d->pm1_control) || !register_ok(&d->pm_timer) || !register_ok(&d->gpe0))
+        return "a register is longer than 31 bytes";
+    if (d->hardware_reduced && !d->sleep_control.length != !d->sleep_status.length)
+        return "sleep_control and sleep_status go together";
+    if (d->hardware_reduced && (d->pm1_event.length || d->pm1_control.length ||
+                                d->pm_timer.length || d->gpe0.length || d->smi_command))
+        return "hardware_reduced has no fixed hardware beside it";
+    if (!d->hardware_reduced && (d->pm1_event.length != 4 || d->pm1_control.length != 2))
+        return "pm1_event (4 bytes) and pm1_control (2 bytes) are needed unless hardware_reduced";
+    if (d->reset_value > 0xff || d->acpi_enable > 0xff || d->acpi_disable > 0xff)
+        return "reset_value, acpi_enable or acpi_disable is above 255";
+    if (d->sci > 0xffff || d->smi_command > 0xffff || d->boot_flags > 0xffff)
+        return "sci, smi_command or boot_flags is above 65535";
+    if (d->ecam_address % (1u << 20) || d->ecam_last_bus > 255)
+        return "ecam_address is not a multiple of 1 MiB, or ecam_last_bus is above 255";
+    return NULL;
+}
+
+static const char *wrong_processors(const struct vmm_acpi_description *d)
+{
+    if (d->cpus == 0 || d->cpus > 65536)
+        return "cpus must be 1 to 65536";
+    for (uint32_t uid = 0; uid < d->cpus; uid++)
+        if (apic_id(d, uid) == UINT32_MAX)
+            return "an APIC id is the one for all";
+    if (d->ioapic_id > 0xff)
+        return "ioapic_id is above 255";
+    if (d->override_count > 16 || (d->override_count && !d->overrides))
+        return "override_count is above 16, or overrides is missing";
+    for (size_t i = 0; i < d->override_count; i++)
+        if (d->overrides[i].isa > 15)
+            return "an override's isa is above 15";
+    return NULL;
+}
+
+static const char *wrong_tables(const struct vmm_acpi_description *d)
+{
+    if (!d->dsdt && d->dsdt_length)
+        return "dsdt_length without dsdt";
+    if (d->extra_count > 32 || (d->extra_count && !d->extra))
+        return "extra_count is above 32, or extra is missing";
+    if (d->ssdt_count > 16 || (d->ssdt_count && !d->ssdts))
+        return "ssdt_count is above 16, or ssdts is missing";
+    for (size_t i = 0; i < d->extra_count; i++)
+        if (!d->extra[i].data || d->extra[i].length < HEADER_SIZE)
+            return "an extra table is shorter than a header";
+    for (size_t i = 0; i < d->ssdt_count; i++)
+        if (!d->ssdts[i].data && d->ssdts[i].length)
+            return "an SSDT's data is missing";
+    return NULL;
+}
+
 static int check(const struct vmm_acpi_description *d, uint64_t address, uint64_t room,
                  struct vmm_error *err)
 {
-    if (address % 16 || !vmm_range_ok(address, room) || room < RSDP_SIZE)
+    if (address % 64 || !vmm_range_ok(address, room) || room < RSDP_SIZE)
         return vmm_error_set(err, -EINVAL,
-                             "ACPI tables at 0x%llx: a multiple of 16 with room is needed",
+                             "ACPI tables at 0x%llx: a multiple of 64 with room is needed",
                              (unsigned long long)address);
     if (address + (room - 1) > UINT32_MAX)
         return vmm_error_set(err, -EINVAL, "ACPI tables at 0x%llx: they must be below 4 GiB",
                              (unsigned long long)address);
-    if (!d->dsdt && d->dsdt_length)
-        return vmm_error_set(err, -EINVAL, "ACPI description: dsdt_length without dsdt");
-    if (d->cpus == 0)
-        return vmm_error_set(err, -EINVAL, "ACPI description: cpus is 0");
-    if (d->extra_count > TABLES_MAX - 8 || d->override_count > 16 || d->ecam_last_bus > 255)
-        return vmm_error_set(err, -EINVAL,
-                             "ACPI description: extra_count, override_count or ecam_last_bus is "
-                             "too large");
-    return 0;
+    const char *wrong = wrong_hardware(d);
+    if (!wrong)
+        wrong = wrong_processors(d);
+    if (!wrong)
+        wrong = wrong_tables(d);
+    return wrong ? vmm_error_set(err, -EINVAL, "ACPI description: %s", wrong) : 0;
 }
 
 static void build(struct image *im)
 {
     static const uint8_t zeros[RSDP_SIZE];
     const struct vmm_acpi_description *d = im->d;
-    size_t count = 2u + (d->ecam_address ? 1u : 0u) + d->extra_count;
+    size_t count = 2u + (d->ecam_address ? 1u : 0u) + d->ssdt_count + d->extra_count;
     put(im, zeros, RSDP_SIZE);
     size_t xsdt = begin_table(im, "XSDT", 1);
     for (size_t i = 0; i < count; i++)
@@ -395,6 +486,7 @@ static void build(struct image *im)
     put_madt(im);
     if (d->ecam_address)
         put_mcfg(im);
+    put_ssdts(im);
     put_extra(im);
     fill_xsdt(im, xsdt, count);
     fill_rsdp(im, xsdt);
