@@ -39,6 +39,8 @@ struct vmm_pm;
 /* Events: bits of the EVENT register. */
 #define VMM_PM_POWER_BUTTON 0x1u
 #define VMM_PM_SLEEP_BUTTON 0x2u
+/** The board's own (hot plug and the like); its DSDT says what they mean. */
+#define VMM_PM_BOARD_EVENTS 0xffffff00u
 
 struct vmm_pm_options {
     size_t size;
@@ -53,12 +55,14 @@ struct vmm_pm_options {
         sizeof(struct vmm_pm_options), 0, 0, 0, 0                                                  \
     }
 
+/** On failure the line stays the caller's. */
 VMM_API int vmm_pm_new(const struct vmm_pm_options *options, struct vmm_pm **out);
 VMM_API struct vmm_pm *vmm_pm_unref(struct vmm_pm *pm);
 VMM_API struct vmm_device *vmm_pm_device(struct vmm_pm *pm);
 VMM_API int vmm_pm_attach(struct vmm_pm *pm, struct vmm_bus *bus, uint64_t address,
                           struct vmm_error *err);
-/** Make an event pending and interrupt the guest. Thread-safe. */
+/** Make events pending and interrupt the guest. -EINVAL: not one of the above; -ENODEV: there is no
+ *  irq. Thread-safe. */
 VMM_API int vmm_pm_raise(struct vmm_pm *pm, uint32_t events);
 
 VMM_END_DECLS

@@ -26,6 +26,7 @@
 #include <libvmm/mmu.h>
 #include <libvmm/paging.h>
 #include <libvmm/pm.h>
+#include <libvmm/rtc.h>
 #include <libvmm/serial.h>
 #include <libvmm/state.h>
 #include <libvmm/stats.h>

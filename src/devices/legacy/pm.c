@@ -10,7 +10,7 @@
 #define SLP_TYP_MASK  7u
 #define SLP_EN        0x20u
 #define WAK_STS       0x80u
-#define EVENTS        (VMM_PM_POWER_BUTTON | VMM_PM_SLEEP_BUTTON)
+#define EVENTS        (VMM_PM_POWER_BUTTON | VMM_PM_SLEEP_BUTTON | VMM_PM_BOARD_EVENTS)
 
 struct vmm_pm {
     struct vmm_device *device;
@@ -86,9 +86,15 @@ static int load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct 
     struct vmm_pm *pm = ctx;
     uint32_t events, status;
     (void)version;
-    int rc = vmm_state_get_u32(r, "events", EVENTS, &events, err);
+    int rc = vmm_state_get_u32(r, "events", UINT32_MAX, &events, err);
     if (!rc)
-        rc = vmm_state_get_u32(r, "sleep-status", 0xff, &status, err);
+        rc = vmm_state_get_u32(r, "sleep-status", WAK_STS, &status, err);
+    if (!rc && (events & ~EVENTS))
+        rc = vmm_error_set(err, -EINVAL, "%s/events: %#x has bits that mean nothing",
+                           vmm_device_name(pm->device), events);
+    if (!rc && (status & ~WAK_STS))
+        rc = vmm_error_set(err, -EINVAL, "%s/sleep-status: %#x", vmm_device_name(pm->device),
+                           status);
     if (rc)
         return rc;
     pm->events = events;
