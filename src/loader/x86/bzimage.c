@@ -186,7 +186,7 @@ static void footprint(const struct bzimage *bz, uint64_t at, uint64_t *start, ui
     *start = at;
     if (bz->init_size) {
         uint64_t run = bz->preferred;
-        if (bz->relocatable && at > run)
+        if (bz->relocatable && at >= run)
             run = vmm_align_up(at, bz->alignment);
         if (run < *start)
             *start = run;

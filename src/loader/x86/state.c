@@ -3,6 +3,8 @@
 #include "base/util.h"
 #include "loader/x86/boot.h"
 
+#include <libvmm/paging.h>
+
 /* Selectors of the Linux boot protocol (boot.rst, "32-bit Boot Protocol": __BOOT_CS, __BOOT_DS);
  * the other formats leave them to the loader. */
 #define SELECTOR_CODE 0x10u
@@ -113,28 +115,24 @@ int vmm_x86_enter_protected(struct vmm_load *load, struct vmm_x86_boot *boot, ui
     return place_gdt(load, boot, top);
 }
 
-/* The first 4 GiB by themselves in pages of 2 MiB: a PML4, a PDPT and four page directories. */
+/* The first 4 GiB by themselves in pages of 2 MiB, which every processor has: a PML4, a PDPT and four
+ * page directories. */
 #define TABLE_PAGES 6u
 static int place_page_tables(struct vmm_load *load, uint64_t *root, bool top)
 {
-    uint64_t base;
-    int rc = vmm_x86_place(load, TABLE_PAGES * 4096, 4096, top, &base, "page tables");
+    struct vmm_page_table_options options = VMM_PAGE_TABLE_OPTIONS_INIT;
+    options.format = VMM_PAGE_FORMAT_X86_4LEVEL;
+    options.table_length = TABLE_PAGES * 4096;
+    int rc =
+        vmm_x86_place(load, options.table_length, 4096, top, &options.table_start, "page tables");
+    struct vmm_page_table *table = NULL;
+    if (!rc)
+        rc = vmm_page_table_new(load->memory, &options, &table, load->err);
     if (rc)
         return rc;
-    *root = base;
-    uint8_t page[4096] = {0};
-    const uint64_t table = 0x3, large = 0x83; /* present, writable; PS */
-    vmm_store_le64(page, (base + 4096) | table);
-    rc = vmm_load_write(load, base, page, sizeof(page), "page tables");
-    for (uint64_t i = 0; i < 4; i++)
-        vmm_store_le64(page + i * 8, (base + 4096 * (2 + i)) | table);
-    if (!rc)
-        rc = vmm_load_write(load, base + 4096, page, sizeof(page), "page tables");
-    for (uint64_t i = 0; i < 4 && !rc; i++) {
-        for (uint64_t j = 0; j < 512; j++)
-            vmm_store_le64(page + j * 8, (i << 30) | (j << 21) | large);
-        rc = vmm_load_write(load, base + 4096 * (2 + i), page, sizeof(page), "page tables");
-    }
+    rc = vmm_page_table_identity(table, 1ull << 32, VMM_PAGE_WRITE | VMM_PAGE_EXECUTE, load->err);
+    *root = vmm_page_table_root(table);
+    vmm_page_table_free(table);
     return rc;
 }
 
