@@ -376,6 +376,101 @@ static void modules_are_refused(void **state)
     vmm_memory_unref(m);
 }
 
+/* An ELF kernel with a PVH note, in an lz4 payload of one block of literals, in the bzImage. */
+static struct vmm_kernel_options packed(void)
+{
+    struct vmm_kernel_options o = sound(VMM_KERNEL_AUTO);
+    uint8_t elf[0x400] = {0x7f, 'E', 'L', 'F', 2, 1, 1};
+    vmm_store_le16(elf + 16, 2);
+    vmm_store_le16(elf + 18, 62);
+    vmm_store_le64(elf + 24, 0x600000);
+    vmm_store_le64(elf + 32, 64);
+    vmm_store_le16(elf + 54, 56);
+    vmm_store_le16(elf + 56, 2);
+    static const uint64_t phdrs[2][7] = {{1, 0x200, 0x600000, 0x600000, 0x200, 0x1000, 4},
+                                         {4, 0x100, 0, 0, 20, 20, 4}};
+    for (size_t i = 0; i < 14; i++)
+        vmm_store_le64(elf + 64 + 8 * i, phdrs[i / 7][i % 7]);
+    static const uint32_t note[5] = {4, 4, 18, 0x6e6558, 0x600040};
+    for (size_t i = 0; i < 5; i++)
+        vmm_store_le32(elf + 0x100 + 4 * i, note[i]);
+    memset(elf + 0x200, 0x66, 0x200);
+
+    uint8_t *p = image + 3 * 512 + 0x1000;
+    size_t extra = sizeof(elf) - 15, n = 8;
+    p[n++] = 0xf0; /* literals: 15 and ... */
+    for (; extra >= 255; extra -= 255)
+        p[n++] = 255;
+    p[n++] = (uint8_t)extra;
+    memcpy(p + n, elf, sizeof(elf));
+    n += sizeof(elf);
+    vmm_store_le32(p, 0x184c2102);
+    vmm_store_le32(p + 4, (uint32_t)(n - 8));
+    vmm_store_le32(p + n, sizeof(elf));
+    vmm_store_le32(image + 0x248, 0x1000);
+    vmm_store_le32(image + 0x24c, (uint32_t)n + 4);
+    o.unpack = 1;
+    return o;
+}
+
+static void payloads_are_unpacked_and_entered(void **state)
+{
+    (void)state;
+    if (!vmm_kernel_can_unpack("lz4"))
+        skip();
+    struct vmm_memory *m = ram_new(16 * MIB);
+    struct vmm_boot_state s;
+    struct vmm_kernel_options o = packed();
+    struct vmm_x86_boot b = load_ok(m, &o, &s);
+    assert_int_equal(s.format, VMM_KERNEL_LINUX64);
+    assert_int_equal(b.regs.rip, 0x600000);
+    assert_guest_filled(m, 0x600000, 0x200, 0x66);
+    /* The bzImage's own header is handed on. */
+    assert_int_equal(guest32(m, s.info_address + 0x260), 0x180000);
+    o.format = VMM_KERNEL_PVH;
+    b = load_ok(m, &o, &s);
+    assert_int_equal(b.regs.rip, 0x600040);
+    o.format = VMM_KERNEL_BZIMAGE32;
+    load_fails(m, &o, -EINVAL, "unpack");
+    o.format = VMM_KERNEL_MULTIBOOT;
+    load_fails(m, &o, -EINVAL, "unpack");
+    o.format = VMM_KERNEL_AUTO;
+    o.load_address = 0x800000;
+    load_fails(m, &o, -EINVAL, "load address");
+    vmm_memory_unref(m);
+}
+
+static void lying_payloads_are_named(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t offset;
+        uint32_t value;
+        int code;
+        const char *words;
+    } lies[] = {
+        {0x248, 0x2fff, -ENOEXEC, "payload_offset"},
+        {0x248, UINT32_MAX, -ENOEXEC, "payload_offset"},
+        {0x24c, UINT32_MAX, -ENOEXEC, "payload_length"},
+        {0x24c, 0x2001, -ENOEXEC, "payload_length"},
+        {0x24c, 0, -ENOTSUP, "payload_length"},
+        {0x24c, 3, -ENOTSUP, "payload"},
+        {0x206, 0x53720207, -ENOTSUP, "2.08"}, /* the version; behind it nothing that matters */
+        {3 * 512 + 0x1000, 0, -ENOTSUP, "magic"},
+        {3 * 512 + 0x1004, UINT32_MAX, -ENOEXEC, "block"},
+        {3 * 512 + 0x100e, 0, -ENOEXEC, "not an ELF file"},
+    };
+    if (!vmm_kernel_can_unpack("lz4"))
+        skip();
+    struct vmm_memory *m = ram_new(16 * MIB);
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(lies); i++) {
+        struct vmm_kernel_options o = packed();
+        vmm_store_le32(image + lies[i].offset, lies[i].value);
+        load_fails(m, &o, lies[i].code, lies[i].words);
+    }
+    vmm_memory_unref(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -391,6 +486,8 @@ int main(void)
         cmocka_unit_test(lying_fields_are_named),
         cmocka_unit_test(every_truncation_fails),
         cmocka_unit_test(modules_are_refused),
+        cmocka_unit_test(payloads_are_unpacked_and_entered),
+        cmocka_unit_test(lying_payloads_are_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -54,8 +54,9 @@ static int choose_base(struct vmm_load *load, struct vmm_multiboot *mb)
         (anywhere && mb->low >= mb->min_address && mb->last <= mb->max_address &&
          (mb->low & (mb->align - 1)) == 0 && vmm_layout_free(&load->layout, mb->low, length)))
         return 0;
-    struct vmm_place place = {length, mb->align, mb->min_address, mb->max_address,
-                              mb->preference == 2};
+    /* Never on the first page: address 0 is "nothing" to many. */
+    uint64_t low = mb->min_address < 0x1000 ? 0x1000 : mb->min_address;
+    struct vmm_place place = {length, mb->align, low, mb->max_address, mb->preference == 2};
     uint64_t base;
     int rc = vmm_layout_find(&load->layout, &place, &base, load->err,
                              "kernel (Multiboot 2 relocatable tag)");
