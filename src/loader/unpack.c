@@ -205,10 +205,12 @@ int vmm_unpack(const uint8_t *data, size_t length, uint8_t **out, size_t *out_le
                              VMM_UNPACK_MAX);
     struct payload p = {data, f->size_is_inside ? length : length - 4, NULL,
                         vmm_load_le32(data + length - 4)};
-    if (p.out_length == 0 || p.out_length > VMM_UNPACK_MAX)
+    if (p.out_length == 0 || p.out_length > VMM_UNPACK_MAX ||
+        p.out_length / VMM_UNPACK_RATIO > length)
         return vmm_error_set(err, -ENOEXEC,
-                             "payload: its last four bytes say %zu bytes unpacked, not 1 to %u",
-                             p.out_length, VMM_UNPACK_MAX);
+                             "payload: its last four bytes say that %zu bytes unpack to %zu, not 1 "
+                             "to %u or more than %u times as many",
+                             length, p.out_length, VMM_UNPACK_MAX, VMM_UNPACK_RATIO);
     p.out = malloc(p.out_length);
     if (!p.out)
         return vmm_error_set(err, -ENOMEM, "payload: no memory for %zu bytes", p.out_length);

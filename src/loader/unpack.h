@@ -7,6 +7,8 @@
 
 /* What a kernel may unpack to; the largest distribution kernels are some 80 MiB. */
 #define VMM_UNPACK_MAX (512u << 20)
+/* A kernel gets some five times as large. A lie must not cost memory. */
+#define VMM_UNPACK_RATIO 256u
 
 /* Unpack into a malloc()ed buffer. -ENOTSUP: a compression that this build lacks, or none that is
  * known. -ENOEXEC: damaged, or not of the size that it claims. */
