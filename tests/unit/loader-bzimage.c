@@ -142,6 +142,10 @@ static void setup_data_holds_tree_seed_and_the_rest_of_a_long_map(void **state)
     assert_int_equal(guest8(m, s.info_address + 0x1e8), 128);
     vmm_store_le16(image + 0x206, 0x208);
     load_fails(m, &o, -ENOTSUP, "setup_data");
+    o.memory_map_count = 128;
+    o.device_tree = NULL;
+    load_ok(m, &o, &s); /* the seed is left out */
+    assert_guest_filled(m, s.info_address + 0x250, 8, 0);
     vmm_memory_unref(m);
 }
 

@@ -105,9 +105,13 @@ static void pvh_gets_its_start_info(void **state)
 
     o.random_seed = "x";
     o.random_seed_length = 1;
-    load_fails(m, &o, -EINVAL, "random seed");
+    load_ok(m, &o, &s); /* goes without */
+    static const uint8_t tree[48] = {0xd0, 0x0d, 0xfe, 0xed, 0, 0, 0, 48};
+    o.device_tree = tree;
+    o.device_tree_length = sizeof(tree);
+    load_fails(m, &o, -EINVAL, "device tree");
+    o.device_tree = NULL;
     module.file = (struct vmm_file)VMM_FILE_INIT;
-    o.random_seed = NULL;
     load_fails(m, &o, -EINVAL, "module 0");
     vmm_memory_unref(m);
 }

@@ -32,6 +32,8 @@
 #define E820_TABLE_ENTRIES 128u
 #define E820_ENTRY_SIZE    20u
 
+#define SETUP_DATA_VERSION 0x209u
+
 /* Types of setup_data. */
 #define SETUP_E820_EXT 1u
 #define SETUP_DTB      2u
@@ -93,7 +95,7 @@ static void encode_e820(uint8_t *to, const struct vmm_memory_map_entry *entry)
 static int add_setup_data(struct vmm_load *load, const struct vmm_linux *lx, uint8_t *page,
                           uint32_t type, const void *data, size_t length, const char *name)
 {
-    if (lx->version < 0x209)
+    if (lx->version < SETUP_DATA_VERSION)
         return vmm_error_set(load->err, -ENOTSUP,
                              "%s: the kernel's boot protocol 2.%02u has no setup_data (2.09 has)",
                              name, lx->version & 0xff);
@@ -155,7 +157,7 @@ static int add_all_setup_data(struct vmm_load *load, const struct vmm_linux *lx,
     if (o->device_tree)
         rc = add_setup_data(load, lx, page, SETUP_DTB, o->device_tree, o->device_tree_length,
                             "device tree");
-    if (!rc && o->random_seed)
+    if (!rc && o->random_seed && lx->version >= SETUP_DATA_VERSION) /* else it goes without */
         rc = add_setup_data(load, lx, page, SETUP_RNG_SEED, o->random_seed, o->random_seed_length,
                             "random seed");
     return rc;
