@@ -96,7 +96,7 @@ static inline uint64_t interesting(void)
 static inline bool cpuid_bit(uint32_t leaf, unsigned reg, unsigned bit)
 {
     uint32_t r[4];
-    if (__get_cpuid_max(leaf & 0x80000000u, NULL) < leaf) {
+    if ((uint32_t)__get_cpuid_max(leaf & 0x80000000u, NULL) < leaf) {
         return false;
     }
     __cpuid_count(leaf, 0, r[0], r[1], r[2], r[3]);

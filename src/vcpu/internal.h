@@ -29,9 +29,9 @@ struct vmm_vcpu {
     struct vmm_io_handler io;
     void *io_ctx;
     bool io_pending;  /* the instruction of the last exit completes with the next KVM_RUN */
-    bool ran;         /* KVM_RUN was called since vmm_vcpu_run() began */
     bool can_sync;    /* the host has the synced register area */
     bool sync_wanted; /* someone reads registers: fill it in */
+    bool sync_on;     /* KVM fills it in */
     bool synced;      /* it holds the registers as they are */
     bool exit_ready;  /* kvm_run holds an exit that nobody has seen yet */
     _Atomic uint64_t exits[VMM_EXIT_REASONS];

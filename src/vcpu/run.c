@@ -184,14 +184,31 @@ static int interrupted(struct vmm_vcpu *vcpu, int error, struct vmm_exit *exit)
     return RETURN_EXIT;
 }
 
-static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+/* Into the guest and back. A paused thread's registers are others' to use, so nothing about them is
+ * touched before the requests have been served. */
+static int enter_guest(struct vmm_vcpu *vcpu, bool *synced)
+{
+    if (vcpu->sync_wanted && !vcpu->sync_on) {
+        vmm_arch_sync_registers(vcpu);
+        vcpu->sync_on = true;
+    }
+    vcpu->synced = false;
+    int rc = ioctl(vcpu->fd, KVM_RUN, 0);
+    vcpu->io_pending = false;
+    *synced = vcpu->sync_on;
+    return rc;
+}
+
+static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit, bool *synced)
 {
     for (;;) {
         if (atomic_load_explicit(&vcpu->request, memory_order_acquire)) {
             if (!vcpu->io_pending && !vcpu->exit_ready) {
                 uint32_t reason = vmm_vcpu_serve_requests(vcpu);
-                if (reason == VMM_EXIT_UNKNOWN)
+                if (reason == VMM_EXIT_UNKNOWN) {
+                    *synced = false; /* it may have been paused, and registers set */
                     continue;
+                }
                 exit->reason = reason;
                 count(vcpu, reason);
                 return RETURN_EXIT;
@@ -204,9 +221,7 @@ static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
             vcpu->exit_ready = false;
             rc = dispatch(vcpu, exit);
         } else {
-            rc = ioctl(vcpu->fd, KVM_RUN, 0);
-            vcpu->io_pending = false;
-            vcpu->ran = true;
+            rc = enter_guest(vcpu, synced);
             rc = rc == 0 ? dispatch(vcpu, exit) : interrupted(vcpu, errno, exit);
         }
         if (rc != RUN_ON)
@@ -220,13 +235,9 @@ int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
         return -EINVAL; /* the first version of the structure is the shortest */
     vmm_vcpu_enter_run(vcpu);
     exit->raw_reason = KVM_EXIT_UNKNOWN;
-    vcpu->synced = false;
-    bool sync = vcpu->sync_wanted;
-    if (sync)
-        vmm_arch_sync_registers(vcpu);
-    vcpu->ran = false;
-    int rc = run_loop(vcpu, exit);
-    vcpu->synced = sync && vcpu->ran;
+    bool synced = false;
+    int rc = run_loop(vcpu, exit, &synced);
+    vcpu->synced = synced;
     vmm_vcpu_leave_run(vcpu);
     return rc < 0 ? rc : 0;
 }

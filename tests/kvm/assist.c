@@ -8,6 +8,7 @@
 #include <libvmm/assist.h>
 #include <libvmm/kvm.h>
 #include <libvmm/vmm.h>
+#include <libvmm/x86.h>
 #include <sys/ioctl.h>
 
 /* The guest's memory: one table of each level maps 2 MiB pages, the last of them absent. */
@@ -194,17 +195,15 @@ static const struct kvm_regs zero;
 static void make_vcpu(void)
 {
     struct vmm_vm_options options = VMM_VM_OPTIONS_INIT;
-    struct {
-        struct kvm_cpuid2 head;
-        struct kvm_cpuid_entry2 entries[256];
-    } cpuid = {.head = {.nent = 256}};
+    struct vmm_x86_cpuid *cpuid;
     options.irqchip = VMM_IRQCHIP_NONE;
     assert_int_equal(vmm_vm_new(host, &options, &vm, NULL), 0);
     assert_int_equal(vmm_memory_new(vm, &memory, NULL), 0);
     assert_int_equal(vmm_memory_add_ram(memory, "ram", 0, RAM_SIZE, NULL, NULL), 0);
     assert_int_equal(vmm_vcpu_new(vm, memory, 0, &vcpu, NULL), 0);
-    assert_int_equal(ioctl(vmm_host_fd(host), KVM_GET_SUPPORTED_CPUID, &cpuid), 0);
-    assert_int_equal(ioctl(vmm_vcpu_fd(vcpu), KVM_SET_CPUID2, &cpuid), 0);
+    assert_int_equal(vmm_x86_cpuid_new(host, &cpuid), 0);
+    assert_int_equal(vmm_x86_cpuid_set(cpuid, vcpu, NULL, NULL), 0);
+    vmm_x86_cpuid_free(cpuid);
     build_tables();
     extra_cr4 = 0;
 }
@@ -498,13 +497,10 @@ static void base_registers(void **state)
 
 static void processor_id(void **state)
 {
-    struct {
-        struct kvm_msrs head;
-        struct kvm_msr_entry entry;
-    } msr = {.head = {.nmsrs = 1}, .entry = {.index = 0xc0000103, .data = 0x1234}};
+    struct vmm_x86_msr msr = {.index = 0xc0000103, .value = 0x1234}; /* TSC_AUX */
     struct outcome out;
     (void)state;
-    if (!cpuid_bit(7, 2, 22) || ioctl(vmm_vcpu_fd(vcpu), KVM_SET_MSRS, &msr) != 1) {
+    if (!cpuid_bit(7, 2, 22) || vmm_x86_set_msrs(vcpu, &msr, 1) != 1) {
         skip();
     }
     run_insn(BYTES(0xf3, 0x0f, 0xc7, 0xf9), 0, &zero, &out); /* rdpid rcx */

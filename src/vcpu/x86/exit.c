@@ -6,7 +6,8 @@
 int vmm_arch_vcpu_init(struct vmm_vcpu *vcpu, struct vmm_error *err)
 {
     (void)err;
-    vcpu->can_sync = vmm_vm_capability(vcpu->vm, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS;
+    vcpu->can_sync =
+        ((uint64_t)vmm_vm_capability(vcpu->vm, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS) != 0;
     return 0;
 }
 
