@@ -28,6 +28,7 @@
 #include <libvmm/pm.h>
 #include <libvmm/rtc.h>
 #include <libvmm/serial.h>
+#include <libvmm/smbios.h>
 #include <libvmm/state.h>
 #include <libvmm/stats.h>
 #include <libvmm/translate.h>
