@@ -54,11 +54,27 @@ static void wr(struct world *w, uint32_t reg, uint8_t value)
     vmm_device_unlock(vmm_serial_device(w->serial));
 }
 
-static void send_politely(struct world *w)
+/* As drivers do: a FIFO's worth when the transmitter is empty. */
+static void send_politely(struct world *w, uint8_t most)
 {
     if ((rd(w, LCR) & 0x80) || (rd(w, MCR) & 0x10) || !(rd(w, LSR) & 0x20))
         return;
-    wr(w, DATA, w->next_out++);
+    int count = (rd(w, FCR) & 0xc0) ? most % 16 + 1 : 1;
+    while (count-- > 0)
+        wr(w, DATA, w->next_out++);
+}
+
+/* Let everything out, and begin to count anew. */
+static void settle(struct world *w)
+{
+    w->error = 0;
+    w->room = SIZE_MAX;
+    vmm_chardev_writable(w->chardev);
+    FUZZ_CHECK(rd(w, LSR) & 0x20);
+    FUZZ_CHECK(!w->polite || w->next_in == w->next_out);
+    w->next_in = w->next_out;
+    w->polite = true;
+    w->room = 0;
 }
 
 static void *save(struct vmm_serial *serial, size_t *length)
@@ -145,8 +161,11 @@ static void step(struct world *w, struct fuzz_input *in)
         w->polite = false;
         vmm_device_reset(vmm_serial_device(w->serial));
         break;
+    case 11:
+        settle(w);
+        break;
     default:
-        send_politely(w);
+        send_politely(w, arg);
         break;
     }
 }
@@ -175,11 +194,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         wr(&w, FCR, 1);
     while (in.left > 0)
         step(&w, &in);
-    w.error = 0;
-    w.room = SIZE_MAX;
-    vmm_chardev_writable(w.chardev);
-    FUZZ_CHECK(!w.polite || w.next_in == w.next_out);
-    FUZZ_CHECK(rd(&w, LSR) & 0x20);
+    settle(&w);
     vmm_serial_unref(w.serial);
     vmm_serial_unref(w.twin);
     vmm_chardev_unref(w.chardev);
