@@ -130,20 +130,23 @@ VMM_API int vmm_memory_foreach(struct vmm_memory *memory,
                                int (*fn)(void *ctx, const struct vmm_memory_info *info), void *ctx);
 
 /**
- * Keep vCPUs out of the guest while slots are replaced. KVM cannot change the size of a slot: where
+ * Keep a vCPU out of the guest while slots are replaced. KVM cannot change the size of a slot: where
  * a region is put over a part of RAM, the slots around it go and come back, and a vCPU that runs
- * meanwhile would see no memory there. `close` returns when no vCPU is in KVM_RUN (one in an I/O
- * handler is out of it) and lets none in until `open`. Called on the thread that changes the map,
- * which may be a vCPU's own inside an I/O handler, and only when memory that stays is affected.
- * NULL: no gate. Set-up only.
+ * meanwhile would see no memory there. vmm_vcpu_new() adds one; embedders who make vCPUs themselves
+ * may. `close` returns when the vCPU is not in KVM_RUN (one in an I/O handler is out of it) and lets
+ * it not in until `open`. Called on the thread that changes the map, which may be a vCPU's own inside
+ * an I/O handler, and only when memory that stays is affected.
  */
 struct vmm_memory_gate {
     size_t size;
     void (*close)(void *ctx);
     void (*open)(void *ctx);
 };
-VMM_API int vmm_memory_set_gate(struct vmm_memory *memory, const struct vmm_memory_gate *gate,
+/** `gate` is copied. -EINVAL: not both functions; -ENOMEM. Thread-safe, as is the removal, after
+ *  which it is not called. */
+VMM_API int vmm_memory_add_gate(struct vmm_memory *memory, const struct vmm_memory_gate *gate,
                                 void *ctx);
+VMM_API void vmm_memory_remove_gate(struct vmm_memory *memory, const void *ctx);
 
 /** KVM's memory slots and the calls that changed them so far. */
 struct vmm_memory_slot_stats {

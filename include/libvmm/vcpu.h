@@ -155,6 +155,13 @@ VMM_API void vmm_vcpu_kick(struct vmm_vcpu *vcpu);
  *  Not from the running thread (-EDEADLK). A vCPU that is not running is paused at once. */
 VMM_API int vmm_vcpu_pause(struct vmm_vcpu *vcpu);
 VMM_API int vmm_vcpu_resume(struct vmm_vcpu *vcpu);
+/** Keep it out of the guest: when this returns it is not in KVM_RUN, and it does not enter before
+ *  vmm_vcpu_let_in(). Unlike a pause it does not wait for I/O handlers, so one may call this, for
+ *  other vCPUs and its own; hold it briefly. Calls nest. The memory map does this by itself while it
+ *  replaces slots. Thread-safe. -EOPNOTSUPP: it may still be in the guest, because there is no
+ *  kick_signal; it will not enter again. */
+VMM_API int vmm_vcpu_keep_out(struct vmm_vcpu *vcpu);
+VMM_API void vmm_vcpu_let_in(struct vmm_vcpu *vcpu);
 /** Make vmm_vcpu_run() return VMM_EXIT_STOPPED, now and until vmm_vcpu_restart(), paused or not.
  *  Async-signal-safe. */
 VMM_API void vmm_vcpu_stop(struct vmm_vcpu *vcpu);

@@ -104,6 +104,11 @@ struct vmm_slot_change {
     bool blinks; /* memory that stays is away between its removal and its return */
 };
 
+struct vmm_gate {
+    struct vmm_memory_gate functions;
+    void *ctx;
+};
+
 struct vmm_memory {
     _Atomic uint32_t refs;
     struct vmm_vm *vm; /* held; NULL: memory only */
@@ -117,8 +122,8 @@ struct vmm_memory {
     struct vmm_placements saved; /* as the outermost begin found them */
     bool has_saved;
     struct vmm_slots slots;
-    struct vmm_memory_gate gate;
-    void *gate_ctx;
+    struct vmm_gate *gates;
+    size_t gate_count;
     struct vmm_dirty dirty;
 };
 

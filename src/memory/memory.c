@@ -53,6 +53,7 @@ struct vmm_memory *vmm_memory_unref(struct vmm_memory *memory)
     vmm_snapshot_cell_fini(&memory->cell);
     vmm_placements_clear(&memory->placements);
     vmm_placements_clear(&memory->saved);
+    free(memory->gates);
     pthread_mutex_destroy(&memory->lock);
     vmm_vm_unref(memory->vm);
     free(memory);
@@ -123,12 +124,12 @@ static int apply(struct vmm_memory *memory, struct vmm_error *err)
     struct vmm_flat_map *before =
         vmm_flat_map_clone((struct vmm_flat_map *)atomic_load(&memory->cell.current));
     if (before) {
-        bool gate = change.blinks && memory->gate.close;
-        if (gate)
-            memory->gate.close(memory->gate_ctx);
+        size_t gates = change.blinks ? memory->gate_count : 0;
+        for (size_t i = 0; i < gates; i++)
+            memory->gates[i].functions.close(memory->gates[i].ctx);
         rc = apply_slots(memory, &change, next, before, err);
-        if (gate)
-            memory->gate.open(memory->gate_ctx);
+        for (size_t i = 0; i < gates; i++)
+            memory->gates[i].functions.open(memory->gates[i].ctx);
     } else {
         vmm_snapshot_unref(&next->head);
         rc = vmm_error_set(err, -ENOMEM, "memory: out of memory");
@@ -144,17 +145,33 @@ int vmm_memory_refresh(struct vmm_memory *memory, struct vmm_error *err)
     return apply(memory, err);
 }
 
-int vmm_memory_set_gate(struct vmm_memory *memory, const struct vmm_memory_gate *gate, void *ctx)
+int vmm_memory_add_gate(struct vmm_memory *memory, const struct vmm_memory_gate *gate, void *ctx)
 {
-    struct vmm_memory_gate copy = {0};
-    int rc = gate ? vmm_options_copy(&copy, sizeof(copy), gate) : 0;
-    if (rc || !copy.close != !copy.open)
+    struct vmm_memory_gate copy;
+    int rc = gate ? vmm_options_copy(&copy, sizeof(copy), gate) : -EINVAL;
+    if (rc || !copy.close || !copy.open)
         return rc ? rc : -EINVAL;
     pthread_mutex_lock(&memory->lock);
-    memory->gate = copy;
-    memory->gate_ctx = ctx;
+    struct vmm_gate *gates =
+        realloc(memory->gates, (memory->gate_count + 1) * sizeof(*memory->gates));
+    if (gates) {
+        memory->gates = gates;
+        gates[memory->gate_count++] = (struct vmm_gate){copy, ctx};
+    }
     pthread_mutex_unlock(&memory->lock);
-    return 0;
+    return gates ? 0 : -ENOMEM;
+}
+
+void vmm_memory_remove_gate(struct vmm_memory *memory, const void *ctx)
+{
+    pthread_mutex_lock(&memory->lock);
+    for (size_t i = 0; i < memory->gate_count; i++) {
+        if (memory->gates[i].ctx != ctx)
+            continue;
+        memory->gates[i] = memory->gates[--memory->gate_count];
+        break;
+    }
+    pthread_mutex_unlock(&memory->lock);
 }
 
 static int commit_all(struct vmm_memory *memory, struct vmm_error *err)

@@ -20,6 +20,7 @@
 
 #include <linux/futex.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -85,6 +86,53 @@ int vmm_vcpu_resume(struct vmm_vcpu *vcpu)
     } while (!atomic_compare_exchange_weak(&vcpu->request, &request, request - REQUEST_PAUSE));
     futex_wake_all(&vcpu->request);
     return 0;
+}
+
+/*
+ * Keeping out of the guest is a protocol of its own, since it must not wait for I/O handlers: the
+ * running thread stores `in_guest` and then reads `kept_out`; the other side changes `kept_out` and
+ * then reads `in_guest`, all sequentially consistent. So either it waits, or it is fetched out.
+ */
+int vmm_vcpu_keep_out(struct vmm_vcpu *vcpu)
+{
+    atomic_fetch_add(&vcpu->kept_out, 1);
+    if (!atomic_load(&vcpu->in_guest))
+        return 0;
+    atomic_store(&vcpu->fetched_out, true);
+    poke(vcpu);
+    if (!vmm_vm_kick_signal(vcpu->vm))
+        return -EOPNOTSUPP;
+    while (atomic_load(&vcpu->in_guest))
+        futex_wait(&vcpu->in_guest, 1);
+    return 0;
+}
+
+void vmm_vcpu_let_in(struct vmm_vcpu *vcpu)
+{
+    if (atomic_fetch_sub(&vcpu->kept_out, 1) == 1)
+        futex_wake_all(&vcpu->kept_out);
+}
+
+static void leave_guest(struct vmm_vcpu *vcpu)
+{
+    atomic_store(&vcpu->in_guest, 0);
+    if (atomic_load(&vcpu->kept_out))
+        futex_wake_all(&vcpu->in_guest);
+}
+
+int vmm_vcpu_enter_guest(struct vmm_vcpu *vcpu)
+{
+    for (;;) {
+        atomic_store(&vcpu->in_guest, 1);
+        uint32_t count = atomic_load(&vcpu->kept_out);
+        if (count == 0)
+            break;
+        leave_guest(vcpu);
+        futex_wait(&vcpu->kept_out, count);
+    }
+    int error = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? errno : 0;
+    leave_guest(vcpu);
+    return error;
 }
 
 /* On the running thread: wait until nobody wants it paused any more, or it is to stop. */

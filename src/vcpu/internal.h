@@ -36,8 +36,11 @@ struct vmm_vcpu {
     bool exit_ready;  /* kvm_run holds an exit that nobody has seen yet */
     _Atomic uint64_t exits[VMM_EXIT_REASONS];
 
-    _Atomic uint32_t where; /* a futex */
-    _Atomic pid_t tid;      /* of the running thread; 0: none */
+    _Atomic uint32_t in_guest; /* a futex: 1 around KVM_RUN */
+    _Atomic uint32_t kept_out; /* a futex: how many want it to stay out */
+    _Atomic bool fetched_out;  /* the interruption that comes is for that, not for the caller */
+    _Atomic uint32_t where;    /* a futex */
+    _Atomic pid_t tid;         /* of the running thread; 0: none */
     _Atomic uint32_t refs;
     uint32_t id;
     struct vmm_vm *vm;

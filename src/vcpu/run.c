@@ -9,8 +9,6 @@
 
 #include <libvmm/kvm.h>
 
-#include <sys/ioctl.h>
-
 /* What the dispatch of one exit says to the loop. Negative: an errno. */
 enum { RUN_ON = 0, RETURN_EXIT = 1 };
 
@@ -177,14 +175,15 @@ static int interrupted(struct vmm_vcpu *vcpu, int error, struct vmm_exit *exit)
     if (error != EINTR)
         return -error;
     __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-    if (atomic_load(&vcpu->request))
+    bool fetched = atomic_exchange(&vcpu->fetched_out, false);
+    if (fetched || atomic_load(&vcpu->request))
         return RUN_ON;              /* the loop serves it */
     exit->reason = VMM_EXIT_KICKED; /* a signal of another kind */
     count(vcpu, VMM_EXIT_KICKED);
     return RETURN_EXIT;
 }
 
-/* Into the guest and back. A paused thread's registers are others' to use, so nothing about them is
+/* Into the guest and back: 0 or an errno. A paused thread's registers are others' to use, so nothing about them is
  * touched before the requests have been served. */
 static int enter_guest(struct vmm_vcpu *vcpu, bool *synced)
 {
@@ -193,10 +192,10 @@ static int enter_guest(struct vmm_vcpu *vcpu, bool *synced)
         vcpu->sync_on = true;
     }
     vcpu->synced = false;
-    int rc = ioctl(vcpu->fd, KVM_RUN, 0);
+    int error = vmm_vcpu_enter_guest(vcpu);
     vcpu->io_pending = false;
     *synced = vcpu->sync_on;
-    return rc;
+    return error;
 }
 
 static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit, bool *synced)
@@ -221,8 +220,8 @@ static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit, bool *synced)
             vcpu->exit_ready = false;
             rc = dispatch(vcpu, exit);
         } else {
-            rc = enter_guest(vcpu, synced);
-            rc = rc == 0 ? dispatch(vcpu, exit) : interrupted(vcpu, errno, exit);
+            int error = enter_guest(vcpu, synced);
+            rc = error ? interrupted(vcpu, error, exit) : dispatch(vcpu, exit);
         }
         if (rc != RUN_ON)
             return rc;
@@ -247,11 +246,10 @@ int vmm_vcpu_complete(struct vmm_vcpu *vcpu)
     if (!vcpu->io_pending)
         return 0;
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    int rc = ioctl(vcpu->fd, KVM_RUN, 0);
-    int error = errno;
+    int error = vmm_vcpu_enter_guest(vcpu);
     vcpu->io_pending = false;
     __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-    if (rc == 0) {
+    if (error == 0) {
         vcpu->exit_ready = true; /* a second half of the access: the next run hands it out */
         return -EAGAIN;
     }

@@ -10,6 +10,26 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+static void close_gate(void *ctx)
+{
+    (void)vmm_vcpu_keep_out(ctx);
+}
+
+static void open_gate(void *ctx)
+{
+    vmm_vcpu_let_in(ctx);
+}
+
+static int attach_memory(struct vmm_vcpu *vcpu, struct vmm_error *err)
+{
+    static const struct vmm_memory_gate gate = {sizeof(gate), close_gate, open_gate};
+    int rc = vmm_dirty_ring_attach(vcpu->memory, vcpu->fd, err);
+    if (rc)
+        return rc;
+    rc = vmm_memory_add_gate(vcpu->memory, &gate, vcpu);
+    return rc ? vmm_error_set(err, rc, "vCPU %u: out of memory", vcpu->id) : 0;
+}
+
 static int create(struct vmm_vcpu *vcpu, struct vmm_error *err)
 {
     struct vmm_host_info info = VMM_HOST_INFO_INIT;
@@ -31,7 +51,7 @@ static int create(struct vmm_vcpu *vcpu, struct vmm_error *err)
         return vmm_error_set(err, -errno, "mapping the state of vCPU %u: %s", vcpu->id,
                              strerror(errno));
     vcpu->run = run;
-    rc = vcpu->memory ? vmm_dirty_ring_attach(vcpu->memory, vcpu->fd, err) : 0;
+    rc = vcpu->memory ? attach_memory(vcpu, err) : 0;
     return rc ? rc : vmm_arch_vcpu_init(vcpu, err);
 }
 
@@ -79,8 +99,10 @@ struct vmm_vcpu *vmm_vcpu_unref(struct vmm_vcpu *vcpu)
     if (vcpu->assist_free)
         vcpu->assist_free(vcpu->assist_data);
     release_io(vcpu);
-    if (vcpu->memory && vcpu->fd >= 0)
+    if (vcpu->memory && vcpu->fd >= 0) {
+        vmm_memory_remove_gate(vcpu->memory, vcpu);
         vmm_dirty_ring_detach(vcpu->memory, vcpu->fd);
+    }
     if (vcpu->run)
         munmap(vcpu->run, vcpu->run_size);
     if (vcpu->fd >= 0)
