@@ -16,6 +16,7 @@
 #include <libvmm/device.h>
 #include <libvmm/dirty.h>
 #include <libvmm/error.h>
+#include <libvmm/fdt.h>
 #include <libvmm/host.h>
 #include <libvmm/irq.h>
 #include <libvmm/loader.h>
