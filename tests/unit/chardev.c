@@ -31,6 +31,7 @@ struct fixture {
     size_t length;
     int writable, opened, closed;
     bool drop_in_receive;
+    bool accept_too_early;
     char keys[8];
     char dir[32];
     char path[64];
@@ -38,7 +39,13 @@ struct fixture {
 
 static size_t can_receive(void *ctx)
 {
-    return ((struct fixture *)ctx)->room;
+    struct fixture *f = ctx;
+    if (f->accept_too_early) { /* as if the guest read between the question and the answer */
+        f->accept_too_early = false;
+        vmm_chardev_accept(f->chardev);
+        return 0;
+    }
+    return f->room;
 }
 
 static void receive(void *ctx, const uint8_t *data, size_t length)
@@ -397,6 +404,21 @@ static void fd_reads_no_more_than_the_user_has_room_for(void **state)
     vmm_chardev_accept(f->chardev);
     settle(f);
     close(fds[0]);
+}
+
+static void an_accept_before_the_pause_is_not_lost(void **state)
+{
+    struct fixture *f = *state;
+    int fds[2];
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    open_fd(f, fds[0], -1);
+    take(f);
+    f->accept_too_early = true;
+    put(fds[1], "abc");
+    settle(f);
+    assert_string_equal(f->text, "abc");
+    close(fds[0]);
+    close(fds[1]);
 }
 
 /* Write until it takes no more; returns how much it took. */
@@ -958,6 +980,7 @@ int main(void)
         TEST(fd_passes_bytes_both_ways),
         TEST(fd_leaves_the_flags_of_the_file_alone),
         TEST(fd_reads_no_more_than_the_user_has_room_for),
+        TEST(an_accept_before_the_pause_is_not_lost),
         TEST(full_pipe_takes_nothing_until_writable),
         TEST(full_socket_takes_nothing_until_writable),
         TEST(full_blocking_terminal_does_not_block),
