@@ -5,6 +5,8 @@
  * (0 write, 1 read, 2 read until it changes), an address from 0x21 and a value from 0x22, and gives
  * the result to port 0x23.
  */
+#include "memory/internal.h"
+
 #include <libvmm/dirty.h>
 #include <libvmm/kvm.h>
 #include <libvmm/x86.h>
@@ -370,6 +372,37 @@ static void what_kvm_refuses_changes_nothing(void **state)
     drop(&f);
 }
 
+static void a_map_with_too_many_slots_is_refused(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct vmm_error err = VMM_ERROR_INIT;
+    make_memory(&f);
+    make_vcpu(&f);
+    assert_true(slots(&f).limit >= 32);
+    f.memory->slots.stats.limit = 3; /* the real one is too many to reach here */
+    struct vmm_memory_region *hole =
+        new_region((struct vmm_memory_region_options){.type = VMM_MEMORY_HOLE, .length = PAGE});
+    struct vmm_memory_region *bar =
+        new_region((struct vmm_memory_region_options){.type = VMM_MEMORY_DEVICE, .length = PAGE});
+    struct vmm_memory_region *more =
+        new_region((struct vmm_memory_region_options){.type = VMM_MEMORY_DEVICE, .length = PAGE});
+    assert_int_equal(vmm_memory_add(f.memory, bar, 0x40000000, 0, NULL), 0);
+    assert_int_equal(vmm_memory_add(f.memory, more, 0x40001000, 0, NULL), 0);
+    struct vmm_memory_slot_stats before = slots(&f);
+    assert_int_equal(vmm_memory_add(f.memory, hole, 0x800000, 1, &err), -ENOSPC);
+    assert_non_null(strstr(err.text, "needs 4 slots and the host has 3"));
+    struct vmm_memory_slot_stats after = slots(&f);
+    assert_memory_equal(&after, &before, sizeof(after));
+    assert_true(vmm_memory_valid(f.memory, 0x800000, PAGE, true));
+    guest_write(&f, 0x800000, 1);
+    assert_int_equal(f.mmio, 0);
+    vmm_memory_region_unref(hole);
+    vmm_memory_region_unref(bar);
+    vmm_memory_region_unref(more);
+    drop(&f);
+}
+
 /* Changes while the guest runs ----------------------------------------------------------------- */
 
 struct poll {
@@ -698,6 +731,7 @@ int main(void)
         cmocka_unit_test(overlays_change_as_few_slots_as_they_can),
         cmocka_unit_test(adjacent_regions_of_one_backing_share_a_slot),
         cmocka_unit_test(what_kvm_refuses_changes_nothing),
+        cmocka_unit_test(a_map_with_too_many_slots_is_refused),
         cmocka_unit_test(memory_comes_and_goes_while_the_guest_runs),
         cmocka_unit_test(a_running_guest_never_sees_its_memory_blink),
         cmocka_unit_test(a_vcpu_may_change_the_map_from_its_own_handler),
