@@ -27,8 +27,9 @@ struct vmm_dirty_consumer;
 
 /**
  * Watch a region, or with NULL all memory of the map: regions that are added later are watched from
- * then on and begin as written to. Everything written after the return of this call is seen. Waits
- * for accesses under way: not from inside vmm_memory_foreach(). Thread-safe.
+ * then on and begin as written to. An alias is its part of the target, as it was made. Everything
+ * written after the return of this call is seen. Waits for accesses under way: not from inside
+ * vmm_memory_foreach(). Not inside a transaction (-EBUSY). Thread-safe.
  * -ENOSPC: VMM_DIRTY_CONSUMERS_MAX are there; -EINVAL: a hole; -ENOMEM; what KVM said.
  */
 VMM_API int vmm_dirty_consumer_new(struct vmm_memory *memory, struct vmm_memory_region *region,
