@@ -23,6 +23,7 @@
 #include <libvmm/log.h>
 #include <libvmm/loop.h>
 #include <libvmm/machine.h>
+#include <libvmm/memmap.h>
 #include <libvmm/memory.h>
 #include <libvmm/mmu.h>
 #include <libvmm/paging.h>
