@@ -365,6 +365,22 @@ static void a_relocatable_kernel_goes_where_it_prefers(void **state)
     vmm_memory_unref(m);
 }
 
+static void modules_go_below_a_kernel_at_the_top_of_memory(void **state)
+{
+    (void)state;
+    struct vmm_memory *m = ram_new(16 * MIB);
+    struct vmm_boot_state s;
+    struct vmm_kernel_options o = sound2();
+    put_tag(10, 0, (uint32_t[]){0, UINT32_MAX, 4096, 2}, 4);
+    end2();
+    static uint8_t initrd[2 << 20];
+    o.initrd = buffer_file(initrd, sizeof(initrd));
+    load_ok(m, &o, &s);
+    assert_int_equal(s.kernel_address, 16 * MIB - 0x8000);
+    assert_int_equal(s.initrd_address, MIB);
+    vmm_memory_unref(m);
+}
+
 static void an_address_tag_of_all_ones_loads_the_whole_file(void **state)
 {
     (void)state;
@@ -443,6 +459,7 @@ int main(void)
         cmocka_unit_test(multiboot2_gets_its_tags),
         cmocka_unit_test(multiboot2_wishes_that_cannot_be_met_are_refused),
         cmocka_unit_test(a_relocatable_kernel_goes_where_it_prefers),
+        cmocka_unit_test(modules_go_below_a_kernel_at_the_top_of_memory),
         cmocka_unit_test(an_address_tag_of_all_ones_loads_the_whole_file),
         cmocka_unit_test(elf_images_load_by_their_segments),
     };

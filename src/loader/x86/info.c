@@ -7,12 +7,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define MODULES_LOW 0x100000u
+
 static int load_module(struct vmm_load *load, const struct vmm_source *source, uint64_t low,
                        const char *name, struct vmm_x86_module *module)
 {
     /* Not on the last page: the end, exclusive, must fit in 32 bits. */
     struct vmm_place place = {source->length, 4096, low, VMM_X86_4G_END - 4096, false};
-    int rc = vmm_layout_find(&load->layout, &place, &module->address, load->err, "%s", name);
+    int rc = vmm_layout_find(&load->layout, &place, &module->address, NULL, "%s", name);
+    if (rc == -ENOMEM) { /* a kernel at the top of memory: below it then */
+        place.low = MODULES_LOW;
+        rc = vmm_layout_find(&load->layout, &place, &module->address, load->err, "%s", name);
+    }
     if (!rc)
         rc = vmm_source_load(source, 0, source->length, load->memory, module->address, name,
                              load->err);
@@ -45,8 +51,8 @@ int vmm_x86_load_modules(struct vmm_load *load, uint64_t low, struct vmm_x86_mod
 {
     modules->count = 0;
     int rc = 0;
-    if (low < 0x100000)
-        low = 0x100000;
+    if (low < MODULES_LOW)
+        low = MODULES_LOW;
     if (load->initrd.length) {
         struct vmm_x86_module *m = &modules->entries[modules->count++];
         m->command_line = "";

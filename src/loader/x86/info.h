@@ -16,7 +16,8 @@ struct vmm_x86_modules {
     size_t count;
 };
 
-/* Place all of them, on pages of their own, above `low` and below 4 GiB, and load them. */
+/* Place all of them, on pages of their own, above `low` if there is room, else below it, but between
+ * 1 MiB and 4 GiB, and load them. */
 int vmm_x86_load_modules(struct vmm_load *load, uint64_t low, struct vmm_x86_modules *modules);
 
 /* A structure of a bounded size that is built here and then written to the guest at once. */
