@@ -107,6 +107,7 @@ int vmm_machine_new(struct vmm_host *host, const struct vmm_machine_options *opt
     atomic_init(&m->refs, 1);
     pthread_mutex_init(&m->lock, NULL);
     m->kernel_fd = m->initrd_fd = -1;
+    m->kernel = (struct vmm_kernel_options)VMM_KERNEL_OPTIONS_INIT;
     m->outcome = (struct vmm_outcome)VMM_OUTCOME_INIT;
     m->host = vmm_host_ref(host);
     int rc = take_options(m, options, err);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The ACPI tables of a real `micro` board, read out of its memory and judged by ACPICA. */
+#include "acpica.h"
+#include "small_vm.h"
+
+#define TABLES UINT64_C(0xe0000)
+#define ROOM   0x20000u
+
+static uint8_t *tables_of(uint32_t cpus)
+{
+    struct vmm_error err = VMM_ERROR_INIT;
+    struct vmm_machine_options o = VMM_MACHINE_OPTIONS_INIT;
+    struct vmm_chardev *chardev;
+    struct vmm_host *host;
+    struct vmm_machine *m;
+    uint8_t *image = malloc(ROOM);
+    assert_non_null(image);
+    if (vmm_host_open(NULL, &host, &err))
+        TEST_SKIP("%s", err.text);
+    assert_int_equal(vmm_chardev_new_memory(4096, &chardev), 0);
+    o.memory_size = 16 << 20;
+    o.kick_signal = (uint32_t)SIGUSR1;
+    o.cpus = cpus;
+    o.serial[0] = chardev;
+    int rc = vmm_machine_new(host, &o, &m, &err);
+    if (!rc)
+        rc = vmm_machine_realize(m, &err);
+    if (rc)
+        fail_msg("%s", err.text);
+    assert_int_equal(vmm_memory_read(vmm_machine_memory(m), TABLES, image, ROOM), 0);
+    vmm_machine_unref(m);
+    vmm_chardev_unref(chardev);
+    vmm_host_unref(host);
+    return image;
+}
+
+static void tables_of_a_board(void **state)
+{
+    (void)state;
+    struct acpica t;
+    acpica_begin(&t);
+    uint8_t *image = tables_of(3);
+    acpica_extract(&t, image, TABLES, ROOM);
+    acpica_recompile(&t);
+    acpica_execute(&t,
+                   "execute \\_SB.C002._UID;execute \\_SB.COM1._CRS;execute \\_SB.GED0._CRS;"
+                   "execute \\_SB.GED0._EVT 9;execute \\_S5",
+                   (const char *const[]){"[Integer] = 0000000000000002", "[Buffer] Length 0D",
+                                         "[Buffer] Length 0B", "[Package] Contains 4 Elements",
+                                         NULL});
+    acpica_end(&t);
+    free(image);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(tables_of_a_board),
+    };
+    (void)vmm_kick_signal_install(SIGUSR1); /* or it is there */
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
