@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* vmm-run: boot a kernel on one of libvmm's boards. `vmm-run --help` teaches. */
+#include "control.h"
 #include "options.h"
 #include "report.h"
 
@@ -22,6 +23,7 @@ struct run {
     struct vmm_chardev *serial, *debug_console;
     struct vmm_source *signals;
     struct vmm_timer *timeout;
+    struct control *control;
     int signal_fd;
     bool timed_out;
 };
@@ -134,6 +136,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     m.on_reset = o->no_reboot ? VMM_ON_RESET_END : VMM_ON_RESET_RESTART;
     m.debug_exit = o->debug_exit;
     m.assist = o->assist;
+    m.shared_memory = o->control != NULL;
     m.loop = run->loop;
     m.serial[0] = run->serial;
     m.debug_console = run->debug_console;
@@ -190,6 +193,11 @@ static int set_up(struct run *run)
     if (rc)
         return fail("the machine", rc, &err);
     run->times.realized = time_now();
+    if (run->options.control) {
+        rc = control_new(run->machine, run->options.control, &run->control, &err);
+        if (rc)
+            return fail("--control", rc, &err);
+    }
     if (run->options.timeout_s) {
         rc = vmm_timer_new(run->loop, time_is_up, run, &run->timeout);
         if (!rc)
@@ -258,6 +266,7 @@ int main(int argc, char **argv)
     status = set_up(&run);
     if (status == 0)
         status = run_to_the_end(&run);
+    control_free(run.control);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
     vmm_machine_unref(run.machine);

@@ -37,6 +37,8 @@ static const char help[] =
     "  --no-reboot               a reset ends the VM\n"
     "  --timeout SECONDS         end the VM after so long, with status 124\n"
     "  --report FILE             write times, exits and memory as JSON\n"
+    "  --control PATH            a socket for status, pause, resume, power-button, quit, memory\n"
+    "                            and what vmm-inspect needs (docs/control.md)\n"
     "  --verbose                 show the library's messages\n"
     "  --help, --version\n"
     "\n"
@@ -179,6 +181,7 @@ enum {
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
+    OPT_CONTROL,
     OPT_VERBOSE,
     OPT_HELP,
     OPT_VERSION,
@@ -199,6 +202,7 @@ static const struct option long_options[] = {
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
+    {"control", required_argument, NULL, OPT_CONTROL},
     {"verbose", no_argument, NULL, OPT_VERBOSE},
     {"help", no_argument, NULL, OPT_HELP},
     {"version", no_argument, NULL, OPT_VERSION},
@@ -254,6 +258,9 @@ static int take(struct run_options *o, int option, char *value)
         return -1;
     case OPT_REPORT:
         o->report = value;
+        return -1;
+    case OPT_CONTROL:
+        o->control = value;
         return -1;
     case OPT_VERBOSE:
         o->verbose = true;

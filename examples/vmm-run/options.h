@@ -17,6 +17,7 @@ struct run_options {
     const char *serial;
     const char *debug_console; /* NULL: none */
     const char *report;
+    const char *control;
     uint64_t memory;
     uint32_t cpus;
     uint32_t assist; /* VMM_ASSIST_… */

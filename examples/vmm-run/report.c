@@ -131,6 +131,46 @@ static void put_devices(FILE *f, struct vmm_machine *machine)
             (unsigned long long)vmm_vm_guest_error_count(vmm_machine_vm(machine)));
 }
 
+/* KVM's own statistics of one object that speak of its shadow or nested MMU. */
+static void put_mmu_stats(FILE *f, const char *name, int kvm_fd)
+{
+    struct vmm_stats *stats;
+    if (vmm_stats_open(kvm_fd, &stats, NULL))
+        return; /* an older kernel has none */
+    fprintf(f, "    \"%s\": {", name);
+    const char *separator = "";
+    for (size_t i = 0; vmm_stats_refresh(stats) == 0 && i < vmm_stats_count(stats); i++) {
+        struct vmm_stat stat = VMM_STAT_INIT;
+        if (vmm_stats_get(stats, i, &stat) || !stat.is_mmu)
+            continue;
+        uint64_t sum = 0; /* of a histogram's buckets */
+        for (uint32_t k = 0; k < stat.count; k++)
+            sum += stat.values[k];
+        fprintf(f, "%s\"%s\": %llu", separator, stat.name, (unsigned long long)sum);
+        separator = ", ";
+    }
+    fprintf(f, "},\n");
+    vmm_stats_free(stats);
+}
+
+static void put_mmu(FILE *f, struct vmm_machine *machine)
+{
+    struct vmm_mmu_info info = VMM_MMU_INFO_INIT;
+    fprintf(f, "  \"mmu\": {\n");
+    put_mmu_stats(f, "vm", vmm_vm_fd(vmm_machine_vm(machine)));
+    for (uint32_t i = 0; i < vmm_machine_cpus(machine); i++) {
+        char name[16];
+        snprintf(name, sizeof(name), "vcpu%u", i);
+        if (vmm_machine_vcpu(machine, i))
+            put_mmu_stats(f, name, vmm_vcpu_fd(vmm_machine_vcpu(machine, i)));
+    }
+    (void)vmm_machine_get_mmu(machine, &info);
+    fprintf(f, "    \"paging\": \"%s\", \"pool_pages\": %llu, \"pool_set\": %s\n",
+            vmm_paging_name(info.paging), (unsigned long long)info.pages,
+            info.set ? "true" : "false");
+    fprintf(f, "  },\n");
+}
+
 static void put_host(FILE *f, struct vmm_host *host)
 {
     struct vmm_host_info info = VMM_HOST_INFO_INIT;
@@ -164,6 +204,7 @@ int report_write(const char *path, struct vmm_host *host, struct vmm_machine *ma
     fprintf(f, "  },\n");
     put_exits(f, machine);
     put_devices(f, machine);
+    put_mmu(f, machine);
     fprintf(f, "  \"cpu_seconds\": {\"user\": %.6f, \"system\": %.6f},\n",
             (double)usage.ru_utime.tv_sec + (double)usage.ru_utime.tv_usec / 1e6,
             (double)usage.ru_stime.tv_sec + (double)usage.ru_stime.tv_usec / 1e6);

@@ -23,6 +23,7 @@
 #include <libvmm/chardev.h>
 #include <libvmm/loader.h>
 #include <libvmm/loop.h>
+#include <libvmm/mmu.h>
 
 VMM_BEGIN_DECLS
 
@@ -64,14 +65,14 @@ struct vmm_machine_options {
     size_t size;
     const char *board; /**< "micro" */
     const char *cpu;   /**< the CPU policy, as vmm_x86_cpuid_apply_text() takes it; NULL: "host" */
-    uint64_t memory_size; /**< bytes of RAM, a multiple of 4096; 0: 256 MiB */
-    uint32_t cpus;        /**< 0: 1 */
-    uint32_t kick_signal; /**< see vcpu.h; must be set to run vCPU threads */
-    uint32_t on_reset;    /**< VMM_ON_RESET_… */
-    uint32_t debug_exit;  /**< non-zero: an exit port at 0xf4 */
-    uint32_t assist;      /**< VMM_ASSIST_… */
-    uint32_t reserved;
-    struct vmm_loop *loop;                        /**< NULL: the machine makes one */
+    uint64_t memory_size;   /**< bytes of RAM, a multiple of 4096; 0: 256 MiB */
+    uint32_t cpus;          /**< 0: 1 */
+    uint32_t kick_signal;   /**< see vcpu.h; must be set to run vCPU threads */
+    uint32_t on_reset;      /**< VMM_ON_RESET_… */
+    uint32_t debug_exit;    /**< non-zero: an exit port at 0xf4 */
+    uint32_t assist;        /**< VMM_ASSIST_… */
+    uint32_t shared_memory; /**< non-zero: RAM is a memfd that can be given to other processes */
+    struct vmm_loop *loop;  /**< NULL: the machine makes one */
     struct vmm_chardev *serial[VMM_SERIAL_PORTS]; /**< a UART each where not NULL */
     struct vmm_chardev *debug_console;            /**< x86: ports 0x402 and 0xe9 */
     struct vmm_log log;
@@ -106,6 +107,9 @@ VMM_API struct vmm_loop *vmm_machine_loop(const struct vmm_machine *machine);
 VMM_API uint32_t vmm_machine_cpus(const struct vmm_machine *machine);
 /** NULL before vmm_machine_realize() and beyond the last. */
 VMM_API struct vmm_vcpu *vmm_machine_vcpu(const struct vmm_machine *machine, uint32_t index);
+
+/** How KVM's pool of shadow pages was sized for this machine. */
+VMM_API int vmm_machine_get_mmu(const struct vmm_machine *machine, struct vmm_mmu_info *info);
 
 /** Let a device take part in reset, save and load; held by the machine. -EEXIST: the name is taken. */
 VMM_API int vmm_machine_add_device(struct vmm_machine *machine, struct vmm_device *device);

@@ -17,6 +17,7 @@
 #define LIBVMM_VCPU_H
 
 #include <libvmm/memory.h>
+#include <libvmm/paging.h>
 
 VMM_BEGIN_DECLS
 
@@ -180,6 +181,10 @@ VMM_API int vmm_vcpu_thread_join(struct vmm_vcpu *vcpu);
 /** Counters since the vCPU was made: KVM_RUN returns by VMM_EXIT_… reason, handled ones included.
  *  Thread-safe; a snapshot. */
 VMM_API uint64_t vmm_vcpu_exit_count(const struct vmm_vcpu *vcpu, uint32_t reason);
+
+/** How the vCPU translates addresses now: for the walker (paging.h) and the translation cache. On the
+ *  running thread, or while the vCPU is paused or not running. */
+VMM_API int vmm_vcpu_paging_context(struct vmm_vcpu *vcpu, struct vmm_paging_context *context);
 
 /** Write the node "cpu@ID": every register that KVM can save. On the running thread, or while the
  *  vCPU is paused or not running. */

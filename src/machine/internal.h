@@ -47,6 +47,7 @@ struct vmm_machine {
     struct vmm_vm *vm;
     struct vmm_memory *memory;
     struct vmm_bus *ports, *mmio;
+    struct vmm_mmu_info mmu;
     struct vmm_loop *loop;
     struct vmm_vcpu **vcpus;
     uint32_t vcpu_count;

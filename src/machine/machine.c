@@ -82,6 +82,15 @@ static int make_loop(struct vmm_machine *m, struct vmm_error *err)
     return rc ? vmm_error_set(err, rc, "event loop: %s", strerror(-rc)) : 0;
 }
 
+/* Where KVM shadows, its pool of shadow pages follows the machine's memory. */
+static int size_mmu_pool(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct vmm_mmu_options o = VMM_MMU_OPTIONS_INIT;
+    o.ram_bytes = m->options.memory_size;
+    m->mmu = (struct vmm_mmu_info)VMM_MMU_INFO_INIT;
+    return vmm_mmu_setup(m->vm, &o, &m->mmu, err);
+}
+
 static int build(struct vmm_machine *m, struct vmm_error *err)
 {
     int rc = check_host(m, err);
@@ -89,6 +98,8 @@ static int build(struct vmm_machine *m, struct vmm_error *err)
         rc = make_loop(m, err);
     if (!rc)
         rc = make_vm(m, err);
+    if (!rc)
+        rc = size_mmu_pool(m, err);
     if (!rc)
         rc = vmm_memory_new(m->vm, &m->memory, err);
     if (!rc)
@@ -211,6 +222,11 @@ uint32_t vmm_machine_cpus(const struct vmm_machine *m)
 struct vmm_vcpu *vmm_machine_vcpu(const struct vmm_machine *m, uint32_t index)
 {
     return index < m->vcpu_count ? m->vcpus[index] : NULL;
+}
+
+int vmm_machine_get_mmu(const struct vmm_machine *m, struct vmm_mmu_info *info)
+{
+    return vmm_info_copy(info, &m->mmu, sizeof(m->mmu));
 }
 
 const char *const *vmm_machine_boards(void)

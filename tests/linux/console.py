@@ -61,6 +61,17 @@ class Console:
                 )
             self._read(min(left, 0.5))
 
+    def seen(self, pattern, seconds):
+        """Does the text come within so long? It is not consumed."""
+        at = self.at
+        try:
+            self.expect(pattern, seconds)
+            return True
+        except Timeout:
+            return False
+        finally:
+            self.at = at
+
     def type(self, text):
         os.write(self.master, text.encode())
 

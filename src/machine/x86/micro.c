@@ -46,13 +46,46 @@ static void exit_requested(void *ctx, int32_t status)
     vmm_machine_end(ctx, VMM_END_DEBUG_EXIT, status);
 }
 
+/* RAM that other processes can map: the descriptor is the backing's. */
+static int add_shared_ram(struct vmm_machine *m, const char *name, uint64_t address,
+                          uint64_t length, struct vmm_error *err)
+{
+    struct vmm_backing_options b = VMM_BACKING_OPTIONS_INIT;
+    struct vmm_memory_region_options r = VMM_MEMORY_REGION_OPTIONS_INIT;
+    struct vmm_memory_region *region;
+    b.kind = VMM_BACKING_MEMFD;
+    b.length = length;
+    b.name = name;
+    int rc = vmm_backing_new(&b, &r.backing, err);
+    if (rc)
+        return rc;
+    r.name = name;
+    r.type = VMM_MEMORY_RAM;
+    r.length = length;
+    rc = vmm_memory_region_new(&r, &region, err);
+    vmm_backing_unref(r.backing);
+    if (rc)
+        return rc;
+    rc = vmm_memory_add(m->memory, region, address, 0, err);
+    vmm_memory_region_unref(region);
+    return rc;
+}
+
+static int add_ram(struct vmm_machine *m, const char *name, uint64_t address, uint64_t length,
+                   struct vmm_error *err)
+{
+    if (m->options.shared_memory)
+        return add_shared_ram(m, name, address, length, err);
+    return vmm_memory_add_ram(m->memory, name, address, length, NULL, err);
+}
+
 static int add_memory(struct vmm_machine *m, struct vmm_error *err)
 {
     uint64_t size = m->options.memory_size;
     uint64_t low = size < MICRO_LOW_MEMORY_END ? size : MICRO_LOW_MEMORY_END;
-    int rc = vmm_memory_add_ram(m->memory, "ram-low", 0, low, NULL, err);
+    int rc = add_ram(m, "ram-low", 0, low, err);
     if (!rc && size > low)
-        rc = vmm_memory_add_ram(m->memory, "ram-high", MICRO_HIGH_MEMORY, size - low, NULL, err);
+        rc = add_ram(m, "ram-high", MICRO_HIGH_MEMORY, size - low, err);
     return rc;
 }
 

@@ -3,12 +3,19 @@
 #include "base/util.h"
 #include "vcpu/internal.h"
 
+#include <libvmm/x86.h>
+
 int vmm_arch_vcpu_init(struct vmm_vcpu *vcpu, struct vmm_error *err)
 {
     (void)err;
     vcpu->can_sync =
         ((uint64_t)vmm_vm_capability(vcpu->vm, KVM_CAP_SYNC_REGS) & KVM_SYNC_X86_REGS) != 0;
     return 0;
+}
+
+int vmm_vcpu_paging_context(struct vmm_vcpu *vcpu, struct vmm_paging_context *context)
+{
+    return vmm_x86_paging_context(vcpu, context);
 }
 
 void vmm_arch_sync_registers(struct vmm_vcpu *vcpu)

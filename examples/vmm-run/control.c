@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The control socket of vmm-run: status, pause and resume, registers, memory, statistics. */
+#include "control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define CLIENTS_MAX 8
+#define LINE_MAX_   256
+#define REPLY_MAX   (64 * 1024)
+#define REGIONS_MAX 64
+
+struct client {
+    struct control *control;
+    struct vmm_source *source;
+    int fd;
+    size_t used;
+    char line[LINE_MAX_];
+};
+
+struct control {
+    struct vmm_machine *machine;
+    struct vmm_source *source;
+    int fd;
+    uint32_t pauses; /* by this socket */
+    char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
+    struct client clients[CLIENTS_MAX];
+    char reply[REPLY_MAX];
+    size_t length;
+};
+
+static void put(struct control *c, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    int n = vsnprintf(c->reply + c->length, REPLY_MAX - c->length, format, args);
+    va_end(args);
+    if (n > 0)
+        c->length += (size_t)n < REPLY_MAX - c->length ? (size_t)n : REPLY_MAX - c->length - 1;
+}
+
+/* Commands ------------------------------------------------------------------------------------- */
+
+struct command {
+    const char *name;
+    const char *help;
+    /* Write the reply; descriptors to send with it go into `fds`. Returns 0 or a negative errno. */
+    int (*run)(struct control *c, const char *argument, int *fds, int *fd_count);
+};
+
+static int run_status(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    struct vmm_outcome outcome = VMM_OUTCOME_INIT;
+    (void)argument;
+    (void)fds;
+    (void)fd_count;
+    vmm_machine_get_outcome(c->machine, &outcome);
+    put(c, "{\"state\": \"%s\", \"cpus\": %u, \"outcome\": \"%s\"}",
+        outcome.reason ? "ended"
+        : c->pauses    ? "paused"
+                       : "running",
+        vmm_machine_cpus(c->machine), vmm_end_name(outcome.reason));
+    return 0;
+}
+
+static int run_pause(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = c->pauses ? 0 : vmm_machine_pause(c->machine);
+    if (!rc)
+        c->pauses = 1;
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
+static int run_resume(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = c->pauses ? vmm_machine_resume(c->machine) : 0;
+    if (!rc)
+        c->pauses = 0;
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
+static int run_power_button(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = vmm_machine_power_button(c->machine);
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
+static int run_quit(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = vmm_machine_stop(c->machine);
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
+/* How a vCPU translates addresses right now: what a walker needs. */
+static int run_paging(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    struct vmm_paging_context p = VMM_PAGING_CONTEXT_INIT;
+    struct vmm_vcpu *vcpu = vmm_machine_vcpu(c->machine, (uint32_t)strtoul(argument, NULL, 10));
+    (void)fds;
+    (void)fd_count;
+    if (!vcpu)
+        return -ENOENT;
+    int rc = vmm_vcpu_pause(vcpu);
+    if (rc)
+        return rc;
+    rc = vmm_vcpu_paging_context(vcpu, &p);
+    int resumed = vmm_vcpu_resume(vcpu);
+    if (rc || resumed)
+        return rc ? rc : resumed;
+    put(c,
+        "{\"vcpu\": %u, \"format\": %u, \"flags\": %u, \"root\": %llu, \"address_bits\": %u, "
+        "\"user_keys\": %u, \"supervisor_keys\": %u}",
+        vmm_vcpu_id(vcpu), p.format, p.flags, (unsigned long long)p.root, p.address_bits,
+        p.user_keys, p.supervisor_keys);
+    return 0;
+}
+
+struct memory_list {
+    struct control *c;
+    int *fds, *fd_count;
+    int rc;
+};
+
+/* A piece of guest memory with its descriptor: "fd" counts the descriptors that come with the line. */
+static int put_memory(void *ctx, const struct vmm_memory_info *info)
+{
+    struct memory_list *list = ctx;
+    uint64_t offset = 0;
+    struct vmm_backing *backing = vmm_memory_region_backing(info->region);
+    int fd = backing ? vmm_backing_fd(backing, &offset) : -1;
+    if (fd < 0 || *list->fd_count == REGIONS_MAX) {
+        list->rc = fd < 0 ? -ENOTSUP : -E2BIG;
+        return 1;
+    }
+    put(list->c,
+        "%s{\"address\": %llu, \"length\": %llu, \"offset\": %llu, \"writable\": %u, \"fd\": %d}",
+        *list->fd_count ? ", " : "", (unsigned long long)info->address,
+        (unsigned long long)info->length, (unsigned long long)(offset + info->offset),
+        info->writable, *list->fd_count);
+    list->fds[(*list->fd_count)++] = fd;
+    return 0;
+}
+
+static int run_memory(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    struct memory_list list = {c, fds, fd_count, 0};
+    (void)argument;
+    put(c, "{\"memory\": [");
+    (void)vmm_memory_foreach(vmm_machine_memory(c->machine), put_memory, &list);
+    put(c, "]}");
+    return list.rc;
+}
+
+static const struct command commands[];
+
+static int run_help(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    (void)argument;
+    (void)fds;
+    (void)fd_count;
+    put(c, "{\"commands\": {");
+    for (const struct command *k = commands; k->name; k++)
+        put(c, "%s\"%s\": \"%s\"", k == commands ? "" : ", ", k->name, k->help);
+    put(c, "}}");
+    return 0;
+}
+
+static const struct command commands[] = {
+    {"help", "this list", run_help},
+    {"status", "running, paused or ended", run_status},
+    {"pause", "all processors out of the guest", run_pause},
+    {"resume", "and on again", run_resume},
+    {"power-button", "press it; the guest decides", run_power_button},
+    {"quit", "end the VM", run_quit},
+    {"paging", "paging N: how vCPU N translates addresses", run_paging},
+    {"memory", "the guest's memory, with a descriptor for each piece (SCM_RIGHTS)", run_memory},
+    {0},
+};
+
+/* Clients -------------------------------------------------------------------------------------- */
+
+static void drop(struct client *client)
+{
+    client->source = vmm_source_free(client->source);
+    close(client->fd);
+    client->fd = -1;
+}
+
+/* One reply, whole or not at all: a client that does not read is dropped. */
+static bool send_reply(struct client *client, const int *fds, int fd_count)
+{
+    struct control *c = client->control;
+    struct iovec vector = {c->reply, c->length};
+    char space[CMSG_SPACE(sizeof(int) * REGIONS_MAX)];
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    if (fd_count > 0) {
+        memset(space, 0, sizeof(space));
+        message.msg_control = space;
+        message.msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)fd_count);
+        struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+        head->cmsg_level = SOL_SOCKET;
+        head->cmsg_type = SCM_RIGHTS;
+        head->cmsg_len = CMSG_LEN(sizeof(int) * (size_t)fd_count);
+        memcpy(CMSG_DATA(head), fds, sizeof(int) * (size_t)fd_count);
+    }
+    return sendmsg(client->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)c->length;
+}
+
+static bool run_line(struct client *client, char *line)
+{
+    struct control *c = client->control;
+    int fds[REGIONS_MAX], fd_count = 0, rc = -ENOSYS;
+    char *argument = line + strcspn(line, " ");
+    if (*argument)
+        *argument++ = '\0';
+    c->length = 0;
+    for (const struct command *k = commands; k->name; k++)
+        if (strcmp(k->name, line) == 0)
+            rc = k->run(c, argument, fds, &fd_count);
+    if (rc) {
+        c->length = 0;
+        fd_count = 0;
+        put(c, "{\"error\": \"%s\"}", rc == -ENOSYS ? "no such command: try help" : strerror(-rc));
+    }
+    put(c, "\n");
+    return send_reply(client, fds, fd_count);
+}
+
+static void client_ready(void *ctx, uint32_t events)
+{
+    struct client *client = ctx;
+    (void)events;
+    ssize_t n =
+        recv(client->fd, client->line + client->used, LINE_MAX_ - client->used, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        drop(client);
+        return;
+    }
+    client->used += (size_t)n;
+    char *end;
+    while ((end = memchr(client->line, '\n', client->used))) {
+        size_t taken = (size_t)(end - client->line) + 1;
+        *end = '\0';
+        if (end > client->line && end[-1] == '\r')
+            end[-1] = '\0';
+        bool sent = run_line(client, client->line);
+        if (!sent) {
+            drop(client);
+            return;
+        }
+        client->used -= taken;
+        memmove(client->line, client->line + taken, client->used);
+    }
+    if (client->used == LINE_MAX_)
+        drop(client); /* no command is that long */
+}
+
+static void accept_ready(void *ctx, uint32_t events)
+{
+    struct control *c = ctx;
+    (void)events;
+    int fd = accept4(c->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0)
+        return;
+    for (int i = 0; i < CLIENTS_MAX; i++) {
+        struct client *client = &c->clients[i];
+        if (client->fd >= 0)
+            continue;
+        client->fd = fd;
+        client->used = 0;
+        if (vmm_source_new(vmm_machine_loop(c->machine), fd, VMM_POLL_IN, client_ready, client,
+                           &client->source))
+            break;
+        return;
+    }
+    close(fd);
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        if (c->clients[i].fd == fd)
+            c->clients[i].fd = -1;
+}
+
+static int listen_at(struct control *c, const char *path, struct vmm_error *err)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address.sun_path))
+        return vmm_error_set(err, -ENAMETOOLONG, "%s: a socket's path is at most %zu characters",
+                             path, sizeof(address.sun_path) - 1);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    c->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    mode_t mask = umask(0177);
+    int rc = c->fd < 0 ? -1 : bind(c->fd, (struct sockaddr *)&address, sizeof(address));
+    umask(mask);
+    if (!rc) {
+        memcpy(c->path, address.sun_path, sizeof(c->path));
+        rc = listen(c->fd, CLIENTS_MAX);
+    }
+    return rc ? vmm_error_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
+}
+
+int control_new(struct vmm_machine *machine, const char *path, struct control **out,
+                struct vmm_error *err)
+{
+    struct control *c = calloc(1, sizeof(*c));
+    if (!c)
+        return vmm_error_set(err, -ENOMEM, "out of memory");
+    c->machine = machine;
+    c->fd = -1;
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        c->clients[i] = (struct client){.control = c, .fd = -1};
+    int rc = listen_at(c, path, err);
+    if (!rc) {
+        rc = vmm_source_new(vmm_machine_loop(machine), c->fd, VMM_POLL_IN, accept_ready, c,
+                            &c->source);
+        if (rc)
+            (void)vmm_error_set(err, rc, "%s: %s", path, strerror(-rc));
+    }
+    if (rc) {
+        control_free(c);
+        return rc;
+    }
+    *out = c;
+    return 0;
+}
+
+void control_free(struct control *c)
+{
+    if (!c)
+        return;
+    for (int i = 0; i < CLIENTS_MAX; i++)
+        if (c->clients[i].fd >= 0)
+            drop(&c->clients[i]);
+    vmm_source_free(c->source);
+    if (c->fd >= 0)
+        close(c->fd);
+    if (c->path[0])
+        unlink(c->path);
+    free(c);
+}

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The control socket: one command a line in, one JSON object a line out. docs/control.md has them all.
+ */
+#ifndef VMM_RUN_CONTROL_H
+#define VMM_RUN_CONTROL_H
+
+#include <libvmm/vmm.h>
+
+struct control;
+
+/* Listen at `path` (made with mode 0600, removed at the end). Commands run on the loop's thread. */
+int control_new(struct vmm_machine *machine, const char *path, struct control **out,
+                struct vmm_error *err);
+void control_free(struct control *control);
+
+#endif
