@@ -199,7 +199,6 @@ int report_write(const char *path, struct vmm_host *host, struct vmm_machine *ma
     put_ms(f, "machine_made", times->process_start, times->machine_made, ",");
     put_ms(f, "realized", times->process_start, times->realized, ",");
     put_ms(f, "started", times->process_start, times->started, ",");
-    put_ms(f, "first_serial_output", times->process_start, times->first_output, ",");
     put_ms(f, "ended", times->process_start, times->ended, "");
     fprintf(f, "  },\n");
     put_exits(f, machine);

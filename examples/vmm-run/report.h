@@ -13,7 +13,6 @@ struct run_times {
     uint64_t machine_made;
     uint64_t realized;
     uint64_t started;
-    uint64_t first_output; /* the guest's first byte on the serial port; 0: none came */
     uint64_t ended;
 };
 
