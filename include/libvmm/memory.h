@@ -87,7 +87,8 @@ VMM_API struct vmm_backing *vmm_memory_region_backing(const struct vmm_memory_re
  *  -EINVAL: misaligned or wrapping; -ENOSPC: the host's slots are used up. */
 VMM_API int vmm_memory_add(struct vmm_memory *memory, struct vmm_memory_region *region,
                            uint64_t address, int32_t priority, struct vmm_error *err);
-/** Take it out. -ENOENT: it is not in. Mappings and views that are held keep its pages alive. */
+/** Take it out. -ENOENT: it is not in. When this (or the commit) returns, no call uses it any more;
+ *  mappings, lists and views that are held keep its pages alive. */
 VMM_API int vmm_memory_remove(struct vmm_memory *memory, struct vmm_memory_region *region,
                               struct vmm_error *err);
 VMM_API int vmm_memory_move(struct vmm_memory *memory, struct vmm_memory_region *region,

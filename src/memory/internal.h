@@ -121,6 +121,7 @@ struct vmm_memory {
     struct vmm_placements placements;
     struct vmm_placements saved; /* as the outermost begin found them */
     bool has_saved;
+    bool removed; /* a region in the transaction: wait for those who may still use it */
     struct vmm_slots slots;
     struct vmm_gate *gates;
     size_t gate_count;

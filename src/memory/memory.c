@@ -210,9 +210,13 @@ int vmm_memory_commit(struct vmm_memory *memory, struct vmm_error *err)
     } else {
         rc = commit_all(memory, err);
     }
-    memory->depth--;
+    bool wait = --memory->depth == 0 && memory->removed && rc == 0;
+    if (memory->depth == 0)
+        memory->removed = false;
     pthread_mutex_unlock(&memory->lock);
     pthread_mutex_unlock(&memory->lock);
+    if (wait)
+        vmm_snapshot_synchronize(&memory->cell);
     return rc;
 }
 
@@ -316,8 +320,10 @@ int vmm_memory_remove(struct vmm_memory *memory, struct vmm_memory_region *regio
     struct vmm_placement *p = vmm_placements_find(&memory->placements, region);
     if (rc == 0 && !p)
         rc = vmm_error_set(&why, -ENOENT, "memory: \"%s\" is not in the map", region->name);
-    if (rc == 0)
+    if (rc == 0) {
         vmm_placements_remove(&memory->placements, p);
+        memory->removed = true;
+    }
     return finish(memory, rc, &why, err);
 }
 

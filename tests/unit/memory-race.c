@@ -125,10 +125,62 @@ static void readers_beside_changes_see_old_or_new_memory(void **state)
     vmm_memory_unref(m);
 }
 
+static void *plain_reader(void *arg)
+{
+    struct race *race = arg;
+    uint8_t data[4096];
+    while (!atomic_load(&race->stop)) {
+        int rc = vmm_memory_read(race->memory, 0x10000, data, sizeof(data));
+        if (rc != 0 && rc != -EFAULT)
+            atomic_fetch_add(&race->wrong, 1);
+        atomic_fetch_add(&race->reads, 1);
+    }
+    return NULL;
+}
+
+static void count_release(void *ctx)
+{
+    ++*(int *)ctx;
+}
+
+/* A caller who takes memory out may unmap it when the call returns: nobody is inside. */
+static void removed_memory_is_free_when_the_call_returns(void **state)
+{
+    (void)state;
+    static struct race race;
+    struct vmm_memory *m;
+    pthread_t readers[READERS];
+    assert_int_equal(vmm_memory_new(NULL, &m, NULL), 0);
+    race.memory = m;
+    for (int i = 0; i < READERS; i++)
+        assert_int_equal(pthread_create(&readers[i], NULL, plain_reader, &race), 0);
+    for (int step = 0; step < 300 || atomic_load(&race.reads) < 3000; step++) {
+        struct vmm_memory_region_options o = VMM_MEMORY_REGION_OPTIONS_INIT;
+        struct vmm_memory_region *region;
+        int released = 0;
+        o.type = VMM_MEMORY_RAM;
+        o.length = PAGE;
+        o.release = count_release;
+        o.ctx = &released;
+        assert_int_equal(vmm_memory_region_new(&o, &region, NULL), 0);
+        assert_int_equal(vmm_memory_add(m, region, 0x10000, 0, NULL), 0);
+        assert_int_equal(vmm_memory_remove(m, region, NULL), 0);
+        assert_int_equal(released, 0);
+        vmm_memory_region_unref(region);
+        assert_int_equal(released, 1);
+    }
+    atomic_store(&race.stop, true);
+    for (int i = 0; i < READERS; i++)
+        pthread_join(readers[i], NULL);
+    assert_int_equal(race.wrong, 0);
+    vmm_memory_unref(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(readers_beside_changes_see_old_or_new_memory),
+        cmocka_unit_test(removed_memory_is_free_when_the_call_returns),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
