@@ -82,7 +82,7 @@ static void put_exits(FILE *f, struct vmm_machine *machine)
 {
     fprintf(f, "  \"exits\": {");
     const char *separator = "";
-    for (uint32_t reason = 0; reason <= VMM_EXIT_IOAPIC_EOI; reason++) {
+    for (uint32_t reason = 0; reason <= VMM_EXIT_TPR; reason++) {
         uint64_t sum = 0;
         for (uint32_t i = 0; i < vmm_machine_cpus(machine); i++)
             if (vmm_machine_vcpu(machine, i))

@@ -11,7 +11,9 @@
  * (`kick_signal`); the library installs no handler unless vmm_kick_signal_install() is called. A
  * kick sets kvm_run.immediate_exit and then sends the signal to the running thread, so it is never
  * lost: before KVM_RUN it makes the next one return at once, inside it the signal does.
- * Without a signal (0), kicks take effect at the guest's next exit.
+ * Without a signal (0), kicks take effect at the guest's next exit. The signal needs a handler (an
+ * empty one will do) and must not be blocked on the running thread: ignored or blocked it interrupts
+ * nothing. It is sent only while the thread is inside vmm_vcpu_run().
  */
 #ifndef LIBVMM_VCPU_H
 #define LIBVMM_VCPU_H
@@ -40,6 +42,7 @@ struct vmm_vcpu;
 #define VMM_EXIT_DIRTY_RING     14u /**< the dirty ring is full: harvest, then run again */
 #define VMM_EXIT_IRQ_WINDOW     15u /**< the guest can take the interrupt that was asked for */
 #define VMM_EXIT_IOAPIC_EOI     16u /**< split interrupt controller: EOI of u.eoi.vector */
+#define VMM_EXIT_TPR            17u /**< no interrupt controller in KVM: CR8 was lowered */
 
 struct vmm_exit {
     size_t size;
@@ -145,7 +148,8 @@ VMM_API int vmm_vcpu_set_io(struct vmm_vcpu *vcpu, const struct vmm_io_handler *
 VMM_API int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit);
 
 /** Finish the instruction of the last I/O exit without running further, so that registers may be
- *  read, saved or changed. On the running thread. */
+ *  read, saved or changed. On the running thread, or while the vCPU is paused or not running. -EAGAIN:
+ *  the instruction has a further access (one that crosses pages); vmm_vcpu_run() returns with it. */
 VMM_API int vmm_vcpu_complete(struct vmm_vcpu *vcpu);
 
 /** Make the running, or the next, vmm_vcpu_run() return VMM_EXIT_KICKED; kicks that come before it
@@ -169,13 +173,16 @@ VMM_API void vmm_vcpu_stop(struct vmm_vcpu *vcpu);
 VMM_API void vmm_vcpu_restart(struct vmm_vcpu *vcpu);
 
 /** A thread of the library's that runs the vCPU, for those who ask. `exited` is called on it for
- *  every exit; it returns 0 to run on, else the thread ends. A host error ends it too, with
- *  exit == NULL and the code in `error`. Signals are blocked on the thread, the kick signal not. */
+ *  every exit; it returns 0 to run on, else the thread ends. VMM_EXIT_STOPPED ends it in any case, and
+ *  so does a host error, with exit == NULL and the code in `error`. Signals are blocked on the thread,
+ *  but for the kick signal and those that an instruction raises (SIGSEGV and its like). Needs a kick
+ *  signal (-EINVAL). -EBUSY: there is a thread that was not joined. From one thread at a time; the
+ *  vCPU must not be given up (vmm_vcpu_unref()) by the thread itself. */
 VMM_API int vmm_vcpu_thread_start(struct vmm_vcpu *vcpu,
                                   int (*exited)(void *ctx, struct vmm_vcpu *vcpu,
                                                 struct vmm_exit *exit, int error),
                                   void *ctx);
-/** Wait for the thread to end. */
+/** Wait for the thread to end. -ESRCH: there is none. -EDEADLK: called on it. */
 VMM_API int vmm_vcpu_thread_join(struct vmm_vcpu *vcpu);
 
 /** Counters since the vCPU was made: KVM_RUN returns by VMM_EXIT_… reason, handled ones included.
@@ -195,7 +202,7 @@ VMM_API int vmm_vcpu_load(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, str
 
 /** Install an empty handler (SA_ONSTACK | SA_RESTART off) for a kick signal, for programs that have
  *  none. The one function of the library that changes signal dispositions. -EBUSY: there is a
- *  handler already (then it serves as well). */
+ *  handler already (then it serves as well). -EINVAL: no signal, or one that an instruction raises. */
 VMM_API int vmm_kick_signal_install(int signal_number);
 
 VMM_END_DECLS

@@ -69,6 +69,7 @@ static int vcpu_exited(void *ctx, struct vmm_vcpu *vcpu, struct vmm_exit *exit, 
     case VMM_EXIT_KICKED:
     case VMM_EXIT_IRQ_WINDOW:
     case VMM_EXIT_IOAPIC_EOI:
+    case VMM_EXIT_TPR:
     case VMM_EXIT_DIRTY_RING:
         return 0;
     case VMM_EXIT_SYSTEM_EVENT:

@@ -4,15 +4,25 @@
  *
  * The protocol. `request` holds what is asked for; `where` says where the running thread is.
  *  - The asking thread changes `request` first, then sets kvm_run.immediate_exit, then, if a thread
- *    is inside vmm_vcpu_run(), sends it the signal.
- *  - The running thread stores `where` and its thread id, then reads `request`, then enters KVM_RUN.
- *    When KVM_RUN comes back interrupted it clears immediate_exit and then reads `request` again.
+ *    is inside vmm_vcpu_run() and not parked, sends it the signal.
+ *  - The running thread stores `where`, then reads `request`, then enters KVM_RUN. When KVM_RUN comes
+ *    back interrupted it clears immediate_exit and then reads `request` again.
  * All of these are sequentially consistent. So a request that comes before the read is seen by it;
  * one that comes after finds immediate_exit set when KVM_RUN begins, which then returns at once; and
  * one that comes while the guest runs is brought by the signal. Clearing immediate_exit cannot lose
  * a request, since the request was stored before the flag was set and is read after it is cleared.
  *
- * kick and stop use nothing but atomic stores, tgkill and futex: they are async-signal-safe.
+ * Nobody signals a thread that has left. The upper bits of `where` count the threads that are about
+ * to send a signal; the count can only rise while the lower bits say that the thread is in, and the
+ * running thread, having taken these back, waits for the count to fall to zero before it returns to
+ * its caller. So it is alive while it is being signalled, and its pthread_t may be used without a
+ * system call to find out a thread id with each vmm_vcpu_run().
+ *
+ * Who pauses waits until the thread is parked or out. A thread that comes in reads `request` after it
+ * has stored `where` and touches nothing of the vCPU's before, so a vCPU that was paused while no
+ * thread ran it stays as it is.
+ *
+ * kick and stop use nothing but atomics, pthread_kill and futex: they are async-signal-safe.
  */
 #include "vcpu/control.h"
 #include "base/util.h"
@@ -34,15 +44,35 @@ static void futex_wait(_Atomic uint32_t *word, uint32_t value)
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, NULL, NULL, 0);
 }
 
+/* Keep the running thread inside vmm_vcpu_run(). false: there is none, or it is parked. */
+static bool hold_runner(struct vmm_vcpu *vcpu)
+{
+    uint32_t where = atomic_load(&vcpu->where);
+    do {
+        if ((where & WHERE_MASK) != WHERE_IN)
+            return false;
+    } while (!atomic_compare_exchange_weak(&vcpu->where, &where, where + WHERE_HOLD));
+    return true;
+}
+
+static void let_runner_go(struct vmm_vcpu *vcpu)
+{
+    if (atomic_fetch_sub(&vcpu->where, WHERE_HOLD) == (WHERE_OUT | WHERE_HOLD))
+        futex_wake_all(&vcpu->where); /* it waits for us */
+}
+
 /* Get the running thread to look at `request`. Keeps errno, for signal handlers. */
 static void poke(struct vmm_vcpu *vcpu)
 {
     int saved = errno;
+    int signal_number = (int)vmm_vm_kick_signal(vcpu->vm);
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    pid_t tid = atomic_load(&vcpu->tid);
-    uint32_t signal_number = vmm_vm_kick_signal(vcpu->vm);
-    if (tid && signal_number)
-        syscall(SYS_tgkill, getpid(), tid, (int)signal_number);
+    if (signal_number && hold_runner(vcpu)) {
+        /* On the running thread itself (a handler, a signal) the flag is enough. */
+        if (!pthread_equal(vcpu->runner, pthread_self()))
+            (void)pthread_kill(vcpu->runner, signal_number);
+        let_runner_go(vcpu);
+    }
     errno = saved;
 }
 
@@ -66,15 +96,27 @@ void vmm_vcpu_restart(struct vmm_vcpu *vcpu)
     atomic_fetch_and(&vcpu->request, ~REQUEST_STOP);
 }
 
+static bool on_running_thread(struct vmm_vcpu *vcpu)
+{
+    if (!hold_runner(vcpu))
+        return false;
+    bool same = pthread_equal(vcpu->runner, pthread_self()) != 0;
+    let_runner_go(vcpu);
+    return same;
+}
+
 int vmm_vcpu_pause(struct vmm_vcpu *vcpu)
 {
-    if (atomic_load(&vcpu->tid) == (pid_t)syscall(SYS_gettid))
+    if (on_running_thread(vcpu))
         return -EDEADLK;
     atomic_fetch_add(&vcpu->request, REQUEST_PAUSE);
     poke(vcpu);
-    while (atomic_load(&vcpu->where) == WHERE_IN)
-        futex_wait(&vcpu->where, WHERE_IN);
-    return 0;
+    for (;;) {
+        uint32_t where = atomic_load(&vcpu->where);
+        if ((where & WHERE_MASK) != WHERE_IN)
+            return 0;
+        futex_wait(&vcpu->where, where);
+    }
 }
 
 int vmm_vcpu_resume(struct vmm_vcpu *vcpu)
@@ -135,47 +177,58 @@ int vmm_vcpu_enter_guest(struct vmm_vcpu *vcpu)
     return error;
 }
 
-/* On the running thread: wait until nobody wants it paused any more, or it is to stop. */
-static void park(struct vmm_vcpu *vcpu)
+/* On the running thread: wait until nobody wants it paused any more. true: it is to stop, and may
+ * still be paused: touch nothing. */
+static bool park(struct vmm_vcpu *vcpu)
 {
-    atomic_store(&vcpu->where, WHERE_PARKED);
+    uint32_t request;
+    atomic_fetch_add(&vcpu->where, WHERE_PARKED - WHERE_IN);
     futex_wake_all(&vcpu->where);
     for (;;) {
-        uint32_t request = atomic_load(&vcpu->request);
+        request = atomic_load(&vcpu->request);
         if (request < REQUEST_PAUSE || request & REQUEST_STOP)
             break;
         futex_wait(&vcpu->request, request);
     }
-    /* The caller reads `request` again after this, so a pause that still saw us parked holds. */
+    /* Who calls this reads `request` again, so a pause that still saw us parked holds. */
+    atomic_fetch_sub(&vcpu->where, WHERE_PARKED - WHERE_IN);
+    return (request & REQUEST_STOP) != 0;
+}
+
+bool vmm_vcpu_enter_run(struct vmm_vcpu *vcpu)
+{
+    vcpu->runner = pthread_self(); /* nobody looks at it: the thread is out and nobody holds it */
     atomic_store(&vcpu->where, WHERE_IN);
+    while (atomic_load(&vcpu->request) >= REQUEST_PAUSE)
+        if (park(vcpu))
+            return false;
+    return true;
 }
 
 uint32_t vmm_vcpu_serve_requests(struct vmm_vcpu *vcpu)
 {
-    uint32_t request = atomic_load(&vcpu->request);
-    if (request & REQUEST_STOP)
-        return VMM_EXIT_STOPPED;
-    if (request >= REQUEST_PAUSE) {
-        park(vcpu);
-        return VMM_EXIT_UNKNOWN;
-    }
-    if (request & REQUEST_KICK) {
+    for (;;) {
+        uint32_t request = atomic_load(&vcpu->request);
+        if (request & REQUEST_STOP)
+            return VMM_EXIT_STOPPED;
+        if (request >= REQUEST_PAUSE) {
+            (void)park(vcpu);
+            continue;
+        }
+        if (!(request & REQUEST_KICK))
+            return VMM_EXIT_UNKNOWN;
         atomic_fetch_and(&vcpu->request, ~REQUEST_KICK);
         return VMM_EXIT_KICKED;
     }
-    return VMM_EXIT_UNKNOWN;
-}
-
-void vmm_vcpu_enter_run(struct vmm_vcpu *vcpu)
-{
-    atomic_store(&vcpu->tid, (pid_t)syscall(SYS_gettid));
-    atomic_store(&vcpu->where, WHERE_IN);
 }
 
 void vmm_vcpu_leave_run(struct vmm_vcpu *vcpu)
 {
-    atomic_store(&vcpu->tid, 0);
-    atomic_store(&vcpu->where, WHERE_OUT);
+    uint32_t where = atomic_fetch_and(&vcpu->where, ~WHERE_MASK) & ~WHERE_MASK;
+    while (where) { /* someone is sending us a signal */
+        futex_wait(&vcpu->where, where);
+        where = atomic_load(&vcpu->where);
+    }
     /* A thread waits for `where` only after it has asked for a pause, and that request is still
      * there when it does: no request, nobody to wake. */
     if (atomic_load(&vcpu->request) >= REQUEST_PAUSE)

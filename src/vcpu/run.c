@@ -167,6 +167,15 @@ static int dispatch(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
     return rc;
 }
 
+/* vmm_vcpu_run() returns without an exit of the guest's. */
+static int return_for(struct vmm_vcpu *vcpu, uint32_t reason, struct vmm_exit *exit)
+{
+    exit->reason = reason;
+    exit->raw_reason = KVM_EXIT_INTR;
+    count(vcpu, reason);
+    return RETURN_EXIT;
+}
+
 /* KVM_RUN came back without an exit. RUN_ON: try again. */
 static int interrupted(struct vmm_vcpu *vcpu, int error, struct vmm_exit *exit)
 {
@@ -174,43 +183,36 @@ static int interrupted(struct vmm_vcpu *vcpu, int error, struct vmm_exit *exit)
         return RUN_ON;
     if (error != EINTR)
         return -error;
-    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-    bool fetched = atomic_exchange(&vcpu->fetched_out, false);
-    if (fetched || atomic_load(&vcpu->request))
-        return RUN_ON;              /* the loop serves it */
-    exit->reason = VMM_EXIT_KICKED; /* a signal of another kind */
-    count(vcpu, VMM_EXIT_KICKED);
-    return RETURN_EXIT;
+    bool flagged = __atomic_exchange_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST) != 0;
+    bool signalled = vcpu->run->exit_reason == KVM_EXIT_INTR;
+    vcpu->run->exit_reason = KVM_EXIT_UNKNOWN; /* KVM writes it for a signal, not for the flag */
+    if (atomic_exchange(&vcpu->fetched_out, false))
+        return RUN_ON; /* it is kept out for a moment */
+    if (atomic_load(&vcpu->request))
+        return RUN_ON; /* the loop serves it */
+    if (flagged && !signalled)
+        return RUN_ON; /* the flag came after its request had been served */
+    return return_for(vcpu, VMM_EXIT_KICKED, exit); /* a signal of another kind */
 }
 
-/* Into the guest and back: 0 or an errno. A paused thread's registers are others' to use, so nothing about them is
- * touched before the requests have been served. */
-static int enter_guest(struct vmm_vcpu *vcpu, bool *synced)
+/* Enter the guest once. */
+static int enter_guest(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
-    if (vcpu->sync_wanted && !vcpu->sync_on) {
-        vmm_arch_sync_registers(vcpu);
-        vcpu->sync_on = true;
-    }
-    vcpu->synced = false;
     int error = vmm_vcpu_enter_guest(vcpu);
     vcpu->io_pending = false;
-    *synced = vcpu->sync_on;
-    return error;
+    vcpu->synced = vcpu->sync;
+    return error ? interrupted(vcpu, error, exit) : dispatch(vcpu, exit);
 }
 
-static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit, bool *synced)
+static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
     for (;;) {
-        if (atomic_load_explicit(&vcpu->request, memory_order_acquire)) {
+        if (atomic_load(&vcpu->request)) {
             if (!vcpu->io_pending && !vcpu->exit_ready) {
                 uint32_t reason = vmm_vcpu_serve_requests(vcpu);
-                if (reason == VMM_EXIT_UNKNOWN) {
-                    *synced = false; /* it may have been paused, and registers set */
+                if (reason == VMM_EXIT_UNKNOWN)
                     continue;
-                }
-                exit->reason = reason;
-                count(vcpu, reason);
-                return RETURN_EXIT;
+                return return_for(vcpu, reason, exit);
             }
             /* Let KVM finish the instruction, and no more, so that the registers are whole. */
             __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
@@ -220,8 +222,7 @@ static int run_loop(struct vmm_vcpu *vcpu, struct vmm_exit *exit, bool *synced)
             vcpu->exit_ready = false;
             rc = dispatch(vcpu, exit);
         } else {
-            int error = enter_guest(vcpu, synced);
-            rc = error ? interrupted(vcpu, error, exit) : dispatch(vcpu, exit);
+            rc = enter_guest(vcpu, exit);
         }
         if (rc != RUN_ON)
             return rc;
@@ -232,22 +233,22 @@ int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
     if (exit->size < sizeof(*exit))
         return -EINVAL; /* the first version of the structure is the shortest */
-    vmm_vcpu_enter_run(vcpu);
-    exit->raw_reason = KVM_EXIT_UNKNOWN;
-    bool synced = false;
-    int rc = run_loop(vcpu, exit, &synced);
-    vcpu->synced = synced;
+    int rc =
+        vmm_vcpu_enter_run(vcpu) ? run_loop(vcpu, exit) : return_for(vcpu, VMM_EXIT_STOPPED, exit);
     vmm_vcpu_leave_run(vcpu);
     return rc < 0 ? rc : 0;
 }
 
 int vmm_vcpu_complete(struct vmm_vcpu *vcpu)
 {
+    if (vcpu->exit_ready)
+        return -EAGAIN;
     if (!vcpu->io_pending)
         return 0;
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     int error = vmm_vcpu_enter_guest(vcpu);
     vcpu->io_pending = false;
+    vcpu->synced = false;
     __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
     if (error == 0) {
         vcpu->exit_ready = true; /* a second half of the access: the next run hands it out */

@@ -15,10 +15,15 @@ static void *vcpu_thread(void *arg)
     (void)pthread_setname_np(pthread_self(), name);
     for (;;) {
         int rc = vmm_vcpu_run(vcpu, &exit);
-        if (vcpu->exited(vcpu->exited_ctx, vcpu, rc ? NULL : &exit, rc) || rc)
+        bool stopped = rc == 0 && exit.reason == VMM_EXIT_STOPPED; /* before they change it */
+        if (vcpu->exited(vcpu->exited_ctx, vcpu, rc ? NULL : &exit, rc) || rc || stopped)
             return NULL;
     }
 }
+
+/* What an instruction of the thread's own raises must reach its handler, or the process dies of it
+ * without a word. */
+static const int raised_by_code[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP, SIGSYS};
 
 int vmm_vcpu_thread_start(struct vmm_vcpu *vcpu,
                           int (*exited)(void *ctx, struct vmm_vcpu *vcpu, struct vmm_exit *exit,
@@ -34,6 +39,8 @@ int vmm_vcpu_thread_start(struct vmm_vcpu *vcpu,
     sigset_t set, old;
     sigfillset(&set);
     sigdelset(&set, (int)vmm_vm_kick_signal(vcpu->vm));
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(raised_by_code); i++)
+        sigdelset(&set, raised_by_code[i]);
     int rc = -pthread_sigmask(SIG_SETMASK, &set, &old); /* the thread inherits it */
     if (rc)
         return rc;
@@ -62,6 +69,9 @@ static void kicked(int signal_number)
 int vmm_kick_signal_install(int signal_number)
 {
     struct sigaction now;
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(raised_by_code); i++)
+        if (signal_number == raised_by_code[i])
+            return -EINVAL; /* returning from it would run the instruction again, for ever */
     if (sigaction(signal_number, NULL, &now))
         return -errno;
     if (now.sa_handler == kicked)

@@ -162,7 +162,7 @@ const char *vmm_exit_name(uint32_t reason)
     static const char *const names[] = {
         "unknown",    "port",           "mmio",       "halt",       "shutdown",   "system-event",
         "fail-entry", "internal-error", "kicked",     "stopped",    "debug",      "hypercall",
-        "rdmsr",      "wrmsr",          "dirty-ring", "irq-window", "ioapic-eoi",
+        "rdmsr",      "wrmsr",          "dirty-ring", "irq-window", "ioapic-eoi", "tpr",
     };
     return reason < VMM_ARRAY_SIZE(names) ? names[reason] : names[0];
 }

@@ -18,11 +18,6 @@ int vmm_vcpu_paging_context(struct vmm_vcpu *vcpu, struct vmm_paging_context *co
     return vmm_x86_paging_context(vcpu, context);
 }
 
-void vmm_arch_sync_registers(struct vmm_vcpu *vcpu)
-{
-    vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
-}
-
 void vmm_arch_vcpu_fini(struct vmm_vcpu *vcpu)
 {
     (void)vcpu;
@@ -70,6 +65,9 @@ bool vmm_arch_decode_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
         return true;
     case KVM_EXIT_IRQ_WINDOW_OPEN:
         exit->reason = VMM_EXIT_IRQ_WINDOW;
+        return true;
+    case KVM_EXIT_SET_TPR:
+        exit->reason = VMM_EXIT_TPR;
         return true;
     case KVM_EXIT_IOAPIC_EOI:
         exit->reason = VMM_EXIT_IOAPIC_EOI;

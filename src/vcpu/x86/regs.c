@@ -16,7 +16,10 @@ static int read_regs(struct vmm_vcpu *vcpu, struct kvm_regs *k)
         *k = vcpu->run->s.regs.regs;
         return 0;
     }
-    vcpu->sync_wanted = vcpu->can_sync;
+    if (vcpu->can_sync) {
+        vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+        vcpu->sync = true;
+    }
     return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_REGS, k);
 }
 
@@ -162,7 +165,11 @@ int vmm_x86_set_sregs(struct vmm_vcpu *vcpu, const struct vmm_x86_sregs *s)
         .apic_base = s->apic_base,
     };
     memcpy(k.interrupt_bitmap, s->interrupt_bitmap, sizeof(k.interrupt_bitmap));
-    return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_SREGS, &k);
+    int rc = vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_SREGS, &k);
+    /* Without a local APIC in KVM, KVM_RUN takes CR8 from here (KVM API, 5, kvm_run.cr8). */
+    if (rc == 0)
+        vcpu->run->cr8 = s->cr8;
+    return rc;
 }
 
 int vmm_x86_translate(struct vmm_vcpu *vcpu, uint64_t virtual_address, uint64_t *physical_address)
