@@ -128,6 +128,17 @@ static inline void acpica_extract(struct acpica *t, const uint8_t *image, uint64
     }
 }
 
+/* The disassembler shows resources that are not sound as plain buffers: there must be none. */
+static inline void acpica_expect_templates(const struct acpica *t, const char *name)
+{
+    char file[32];
+    (void)snprintf(file, sizeof(file), "%s.dsl", name);
+    char *text = acpica_file(t, file, NULL);
+    if (strstr(text, "_CRS, Buffer"))
+        fail_msg("resources that are no template:\n%s", strstr(text, "_CRS, Buffer"));
+    free(text);
+}
+
 /* Each table is disassembled and compiled again, without a warning, to the same bytes (but for the
  * header, in which the compiler names itself). */
 static inline void acpica_recompile(const struct acpica *t)
@@ -140,6 +151,7 @@ static inline void acpica_recompile(const struct acpica *t)
         acpica_expect(t, line, (const char *const[]){".dsl", NULL});
         (void)snprintf(line, sizeof(line), "iasl -oa -p new-%s %s.dsl", name, name);
         acpica_expect(t, line, clean);
+        acpica_expect_templates(t, name);
         size_t length, new_length;
         (void)snprintf(file, sizeof(file), "%s.dat", name);
         char *old = acpica_file(t, file, &length);

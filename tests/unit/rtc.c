@@ -318,18 +318,18 @@ static void no_period_without_the_time_base(void **state)
 }
 
 /* The alarm's time by the registers, against one found second by second. */
-static void alarm_case(uint32_t mode, uint32_t s, uint32_t m, uint32_t h, int want_s, int want_m,
-                       int want_h)
+static void alarm_from(uint64_t from, uint32_t mode, uint32_t s, uint32_t m, uint32_t h, int want_s,
+                       int want_m, int want_h)
 {
     struct fixture f;
-    begin(&f);
+    begin_at(&f, from * NS, 0);
     put(&f, 0x0b, mode);
     put(&f, 1, s);
     put(&f, 3, m);
     put(&f, 5, h);
     put(&f, 0x0b, mode | 0x20);
     uint64_t expected = 0;
-    for (uint64_t t = DATE + 1; !expected && t <= DATE + 86400; t++) {
+    for (uint64_t t = from + 1; !expected && t <= from + 86400; t++) {
         time_t seconds = (time_t)t;
         struct tm tm;
         gmtime_r(&seconds, &tm);
@@ -347,6 +347,16 @@ static void alarm_case(uint32_t mode, uint32_t s, uint32_t m, uint32_t h, int wa
     end(&f);
 }
 
+/* At the end of a day, in the middle of one, and on the alarm itself. */
+static void alarm_case(uint32_t mode, uint32_t s, uint32_t m, uint32_t h, int want_s, int want_m,
+                       int want_h)
+{
+    alarm_from(DATE, mode, s, m, h, want_s, want_m, want_h);
+    alarm_from(DATE - 86399 + 12 * 3600 + 15 * 60 + 31, mode, s, m, h, want_s, want_m, want_h);
+    alarm_from(DATE - 86399 + 12 * 3600 + 15 * 60 + 30, mode, s, m, h, want_s, want_m, want_h);
+    alarm_from(DATE - 86399 + 7 * 3600 + 59 * 60 + 10, mode, s, m, h, want_s, want_m, want_h);
+}
+
 static void alarms_come_at_their_time(void **state)
 {
     (void)state;
@@ -361,6 +371,8 @@ static void alarms_come_at_their_time(void **state)
     alarm_case(0x02, 0xc0, 0x59, 0xff, -1, 59, -1);
     alarm_case(0x02, 0x05, 0xff, 0x23, 5, -1, 23);
     alarm_case(0x02, 0xff, 0xff, 0x07, -1, -1, 7);
+    alarm_case(0x02, 0x30, 0xff, 0xff, 30, -1, -1);
+    alarm_case(0x02, 0x10, 0xff, 0x12, 10, -1, 12);
 }
 
 static void impossible_alarms_never_come(void **state)
