@@ -129,6 +129,27 @@ static int add_pm(struct vmm_machine *m, struct vmm_error *err)
     return rc ? rc : vmm_machine_add_device(m, vmm_pm_device(micro->pm));
 }
 
+static int add_rtc(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    uint64_t size = m->options.memory_size;
+    struct vmm_rtc_options o = VMM_RTC_OPTIONS_INIT;
+    o.name = "rtc";
+    o.loop = m->loop;
+    o.memory_below_4g = size < MICRO_LOW_MEMORY_END ? size : MICRO_LOW_MEMORY_END;
+    o.memory_above_4g = size - o.memory_below_4g;
+    int rc = vmm_irq_line_new(m->vm, MICRO_RTC_IRQ, &o.irq);
+    if (!rc) {
+        rc = vmm_rtc_new(&o, &micro->rtc);
+        if (rc)
+            vmm_irq_line_free(o.irq);
+    }
+    if (rc)
+        return vmm_error_set(err, rc, "real-time clock: %s", strerror(-rc));
+    rc = vmm_rtc_attach(micro->rtc, m->ports, MICRO_RTC_PORT, err);
+    return rc ? rc : vmm_machine_add_device(m, vmm_rtc_device(micro->rtc));
+}
+
 static int add_debug_ports(struct vmm_machine *m, struct vmm_error *err)
 {
     int rc = 0;
@@ -158,6 +179,8 @@ static int add_devices(struct vmm_machine *m, struct vmm_error *err)
             rc = add_serial(m, i, err);
     if (!rc)
         rc = add_pm(m, err);
+    if (!rc)
+        rc = add_rtc(m, err);
     return rc ? rc : add_debug_ports(m, err);
 }
 
@@ -167,6 +190,7 @@ static void destroy(struct vmm_machine *m)
     for (int i = 0; i < VMM_SERIAL_PORTS; i++)
         vmm_serial_unref(micro->serial[i]);
     vmm_pm_unref(micro->pm);
+    vmm_rtc_unref(micro->rtc);
     vmm_x86_cpuid_free(micro->cpuid);
     free(micro);
 }

@@ -6,6 +6,7 @@
 #include "machine/internal.h"
 
 #include <libvmm/pm.h>
+#include <libvmm/rtc.h>
 #include <libvmm/x86.h>
 
 #define MICRO_LOW_MEMORY_END  UINT64_C(0xc0000000) /* RAM goes on at 4 GiB; below it devices */
@@ -18,12 +19,15 @@
 
 #define MICRO_PM_PORT    0x600u
 #define MICRO_PM_GSI     9u
+#define MICRO_RTC_PORT   0x70u
+#define MICRO_RTC_IRQ    8u
 #define MICRO_EXIT_PORT  0xf4u
 #define MICRO_DEBUG_PORT 0x402u
 #define MICRO_BOCHS_PORT 0xe9u
 
 struct micro {
     struct vmm_pm *pm;
+    struct vmm_rtc *rtc;
     struct vmm_serial *serial[VMM_SERIAL_PORTS];
     struct vmm_x86_cpuid *cpuid;
 };

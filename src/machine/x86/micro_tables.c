@@ -37,6 +37,18 @@ static void add_serial(struct vmm_aml *a, const struct micro *micro)
     }
 }
 
+static void add_rtc(struct vmm_aml *a)
+{
+    vmm_aml_device_begin(a, "RTC0");
+    vmm_aml_name_eisaid(a, "_HID", "PNP0B00");
+    vmm_aml_name(a, "_CRS");
+    vmm_aml_resources_begin(a);
+    vmm_aml_io(a, MICRO_RTC_PORT, VMM_RTC_PORTS);
+    vmm_aml_irq(a, MICRO_RTC_IRQ);
+    vmm_aml_end(a);
+    vmm_aml_end(a);
+}
+
 /* If (Local0 & event) { Notify (device, 0x80) } */
 static void notify_if(struct vmm_aml *a, uint32_t event, const char *device)
 {
@@ -113,6 +125,7 @@ int vmm_micro_place_tables(struct vmm_machine *m, struct vmm_error *err)
     d.sleep_control = port_register(VMM_PM_SLEEP_CONTROL);
     d.sleep_status = port_register(VMM_PM_SLEEP_STATUS);
     d.boot_flags = 1u << 2; /* no VGA */
+    d.has_rtc = 1;
     d.cpus = m->options.cpus;
     d.ioapic_address = MICRO_IOAPIC;
     d.legacy_pics = 1;
@@ -126,6 +139,7 @@ int vmm_micro_place_tables(struct vmm_machine *m, struct vmm_error *err)
     vmm_aml_scope_begin(a, "\\_SB");
     add_processors(a, m->options.cpus);
     add_serial(a, micro);
+    add_rtc(a);
     add_events(a);
     vmm_aml_end(a);
     add_sleep_states(a);
