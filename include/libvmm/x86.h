@@ -5,6 +5,10 @@
  *
  * Calls that take a vCPU are for the running thread between runs, or for any thread while the vCPU
  * is paused or not running. After an I/O exit call vmm_vcpu_complete() before changing registers.
+ *
+ * Once vmm_x86_get_regs() was called, KVM leaves the general registers in struct kvm_run with each exit
+ * (KVM_CAP_SYNC_REGS), and reading them again costs no system call. After setting them by a raw
+ * KVM_SET_REGS of your own, read them by a raw KVM_GET_REGS too.
  */
 #ifndef LIBVMM_X86_H
 #define LIBVMM_X86_H
@@ -51,6 +55,12 @@ struct vmm_x86_sregs {
 
 VMM_API int vmm_x86_get_sregs(struct vmm_vcpu *vcpu, struct vmm_x86_sregs *sregs);
 VMM_API int vmm_x86_set_sregs(struct vmm_vcpu *vcpu, const struct vmm_x86_sregs *sregs);
+
+/** PAE paging: the four PDPTE registers, loaded from memory when CR3 was (SDM vol. 3, 4.4.1).
+ *  -ENOTSUP: the host has no such call (Linux before 5.14); -ENODATA, and -EINVAL for the second: not
+ *  in PAE paging; the first also where the processor keeps no such registers (SVM). */
+VMM_API int vmm_x86_get_pdptrs(struct vmm_vcpu *vcpu, uint64_t pdptrs[4]);
+VMM_API int vmm_x86_set_pdptrs(struct vmm_vcpu *vcpu, const uint64_t pdptrs[4]);
 
 struct vmm_x86_msr {
     uint32_t index;

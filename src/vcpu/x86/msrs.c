@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #define MSRS_AT_ONCE 1024u
+#define MSRS_A_CALL  128u
 
 long vmm_x86_msr_list(struct vmm_host *host, uint32_t *indices, size_t max)
 {
@@ -28,41 +29,52 @@ long vmm_x86_msr_list(struct vmm_host *host, uint32_t *indices, size_t max)
     return result;
 }
 
-static struct kvm_msrs *buffer_of(const struct vmm_x86_msr *msrs, size_t count)
+/* KVM takes fewer than 256 with a call. Returns how many it took of the first ones. */
+static long transfer(struct vmm_vcpu *vcpu, unsigned long request, struct vmm_x86_msr *msrs,
+                     size_t count)
 {
-    struct kvm_msrs *buffer = calloc(1, sizeof(*buffer) + count * sizeof(buffer->entries[0]));
-    if (!buffer)
-        return NULL;
-    buffer->nmsrs = (uint32_t)count;
-    for (size_t i = 0; i < count; i++) {
-        buffer->entries[i].index = msrs[i].index;
-        buffer->entries[i].data = msrs[i].value;
+    struct {
+        struct kvm_msrs header;
+        struct kvm_msr_entry entries[MSRS_A_CALL];
+    } buffer;
+    uint32_t n = (uint32_t)(count < MSRS_A_CALL ? count : MSRS_A_CALL);
+    memset(&buffer, 0, sizeof(buffer));
+    buffer.header.nmsrs = n;
+    for (uint32_t i = 0; i < n; i++) {
+        buffer.entries[i].index = msrs[i].index;
+        buffer.entries[i].data = msrs[i].value;
     }
-    return buffer;
+    long rc = vmm_kvm_ioctl_ptr(vcpu->fd, request, &buffer);
+    for (long i = 0; i < rc && request == KVM_GET_MSRS; i++)
+        msrs[i].value = buffer.entries[i].data;
+    return rc;
+}
+
+static long transfer_all(struct vmm_vcpu *vcpu, unsigned long request, struct vmm_x86_msr *msrs,
+                         size_t count)
+{
+    size_t done = 0;
+    if (count > MSRS_AT_ONCE)
+        return -E2BIG;
+    while (done < count) {
+        size_t part = count - done < MSRS_A_CALL ? count - done : MSRS_A_CALL;
+        long rc = transfer(vcpu, request, msrs + done, part);
+        if (rc < 0)
+            return rc;
+        done += (size_t)rc;
+        if ((size_t)rc < part)
+            break;
+    }
+    return (long)done;
 }
 
 long vmm_x86_get_msrs(struct vmm_vcpu *vcpu, struct vmm_x86_msr *msrs, size_t count)
 {
-    if (count > MSRS_AT_ONCE)
-        return -E2BIG;
-    struct kvm_msrs *buffer = buffer_of(msrs, count);
-    if (!buffer)
-        return -ENOMEM;
-    long rc = vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_MSRS, buffer);
-    for (long i = 0; i < rc; i++)
-        msrs[i].value = buffer->entries[i].data;
-    free(buffer);
-    return rc;
+    return transfer_all(vcpu, KVM_GET_MSRS, msrs, count);
 }
 
 long vmm_x86_set_msrs(struct vmm_vcpu *vcpu, const struct vmm_x86_msr *msrs, size_t count)
 {
-    if (count > MSRS_AT_ONCE)
-        return -E2BIG;
-    struct kvm_msrs *buffer = buffer_of(msrs, count);
-    if (!buffer)
-        return -ENOMEM;
-    long rc = vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_MSRS, buffer);
-    free(buffer);
-    return rc;
+    /* Only reading writes to the array. */
+    return transfer_all(vcpu, KVM_SET_MSRS, (struct vmm_x86_msr *)(uintptr_t)msrs, count);
 }

@@ -183,3 +183,38 @@ int vmm_x86_translate(struct vmm_vcpu *vcpu, uint64_t virtual_address, uint64_t 
     *physical_address = t.physical_address;
     return 0;
 }
+
+/* Since Linux 5.14 (KVM API, KVM_GET_SREGS2). */
+static int get_sregs2(struct vmm_vcpu *vcpu, struct kvm_sregs2 *s)
+{
+    if (!vmm_vm_capability(vcpu->vm, KVM_CAP_SREGS2))
+        return -ENOTSUP;
+    memset(s, 0, sizeof(*s));
+    return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_SREGS2, s);
+}
+
+int vmm_x86_get_pdptrs(struct vmm_vcpu *vcpu, uint64_t pdptrs[4])
+{
+    struct kvm_sregs2 s;
+    int rc = get_sregs2(vcpu, &s);
+    if (rc < 0)
+        return rc;
+    if (!(s.flags & KVM_SREGS2_FLAGS_PDPTRS_VALID))
+        return -ENODATA;
+    memcpy(pdptrs, s.pdptrs, sizeof(s.pdptrs));
+    return 0;
+}
+
+int vmm_x86_set_pdptrs(struct vmm_vcpu *vcpu, const uint64_t pdptrs[4])
+{
+    struct kvm_sregs2 s;
+    int rc = get_sregs2(vcpu, &s);
+    if (rc < 0)
+        return rc;
+    /* KVM takes them in PAE paging only. */
+    if (!(s.cr0 & 1u << 31) || !(s.cr4 & 1u << 5) || (s.efer & 1u << 10))
+        return -EINVAL;
+    s.flags |= KVM_SREGS2_FLAGS_PDPTRS_VALID;
+    memcpy(s.pdptrs, pdptrs, sizeof(s.pdptrs));
+    return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_SREGS2, &s);
+}

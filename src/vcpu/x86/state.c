@@ -2,9 +2,13 @@
 /*
  * All state of an x86 vCPU, saved as KVM's own structures, one property each.
  *
- * The order of loading matters (KVM API, and what each call derives from the others): the special
- * registers come first because the APIC base and the paging mode are in them, the local APIC before
- * the MSRs because the deadline timer is one of those and belongs to it, events and the MP state last.
+ * The orders matter, for saving as for loading (KVM API, and what each call derives from the others).
+ * Saving: reading the MP state makes KVM take an INIT or SIPI that is pending, which changes other
+ * registers, so it comes first; events come last, when nothing else can change them.
+ * Loading: the special registers come first because the APIC base, the paging mode and EFER.SVME are in
+ * them, which the local APIC and the nested state need; the TSC's rate before its count; the local
+ * APIC before the MSRs because the deadline timer is one of those and belongs to it; events and the MP
+ * state last.
  */
 #include "base/util.h"
 #include "vcpu/internal.h"
@@ -38,8 +42,13 @@ static const struct piece {
     {"mp-state", KVM_GET_MP_STATE, KVM_SET_MP_STATE, sizeof(struct kvm_mp_state), KVM_CAP_MP_STATE,
      true},
 };
+enum { SREGS, REGS, XCRS, LAPIC, DEBUGREGS, EVENTS, MP_STATE, PIECES };
 #define PIECE_SIZE_MAX 1024u
-#define PIECE_LAPIC    3u /* MSRs and FPU state go between this one and the next */
+_Static_assert(VMM_ARRAY_SIZE(pieces) == PIECES, "a row each");
+static const uint8_t save_order[PIECES] = {MP_STATE, REGS, SREGS, XCRS, LAPIC, DEBUGREGS, EVENTS};
+/* The nested state comes after the first of these; the TSC's rate, the FPU and the MSRs after
+ * LAPIC. */
+static const uint8_t load_order[PIECES] = {SREGS, REGS, XCRS, LAPIC, DEBUGREGS, EVENTS, MP_STATE};
 
 _Static_assert(sizeof(struct kvm_lapic_state) <= PIECE_SIZE_MAX, "room for a piece");
 _Static_assert(sizeof(struct kvm_xcrs) <= PIECE_SIZE_MAX, "room for a piece");
@@ -115,20 +124,71 @@ static int save_msrs(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
     return rc;
 }
 
+/* The guest's own use of virtualization, where the host offers it. */
+static int save_nested(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
+{
+    int most = vmm_vm_capability(vcpu->vm, KVM_CAP_NESTED_STATE);
+    if (most < (int)sizeof(struct kvm_nested_state))
+        return 0;
+    struct kvm_nested_state *nested = calloc(1, (size_t)most);
+    if (!nested)
+        return -ENOMEM;
+    nested->size = (uint32_t)most;
+    int rc = vmm_kvm_ioctl_ptr(vcpu->fd, KVM_GET_NESTED_STATE, nested);
+    if (!rc)
+        rc = vmm_state_put_bytes(w, "nested", nested, nested->size);
+    free(nested);
+    return rc;
+}
+
+/* PAE paging: the PDPTE registers, which memory need not agree with (SDM vol. 3, 4.4.1). */
+static int save_pdptrs(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
+{
+    uint64_t pdptrs[4];
+    int rc = vmm_x86_get_pdptrs(vcpu, pdptrs);
+    if (rc == -ENOTSUP || rc == -ENODATA)
+        return 0;
+    return rc ? rc : vmm_state_put_bytes(w, "pdptrs", pdptrs, sizeof(pdptrs));
+}
+
+static int save_tsc(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
+{
+    uint32_t khz;
+    int rc = vmm_x86_get_tsc_khz(vcpu, &khz);
+    return rc ? rc : vmm_state_put_u32(w, "tsc-khz", khz);
+}
+
+static int save_piece(struct vmm_vcpu *vcpu, const struct piece *piece, struct vmm_state_writer *w)
+{
+    uint64_t data[PIECE_SIZE_MAX / sizeof(uint64_t) + 1] = {0};
+    if (!has_piece(vcpu, piece))
+        return 0;
+    int rc = vmm_kvm_ioctl_ptr(vcpu->fd, piece->get, data);
+    return rc ? rc : vmm_state_put_bytes(w, piece->name, data, piece->size);
+}
+
 static int save_all(struct vmm_vcpu *vcpu, struct vmm_state_writer *w)
 {
     int rc = vmm_vcpu_complete(vcpu);
-    for (size_t i = 0; i < VMM_ARRAY_SIZE(pieces) && !rc; i++) {
-        uint64_t data[PIECE_SIZE_MAX / sizeof(uint64_t) + 1] = {0};
-        if (!has_piece(vcpu, &pieces[i]))
+    for (size_t i = 0; i < PIECES && !rc; i++) {
+        if (save_order[i] != EVENTS) {
+            rc = save_piece(vcpu, &pieces[save_order[i]], w);
             continue;
-        rc = vmm_kvm_ioctl_ptr(vcpu->fd, pieces[i].get, data);
+        }
         if (!rc)
-            rc = vmm_state_put_bytes(w, pieces[i].name, data, pieces[i].size);
+            rc = save_pdptrs(vcpu, w);
+        if (!rc)
+            rc = save_nested(vcpu, w);
+        if (!rc)
+            rc = save_tsc(vcpu, w);
+        if (!rc)
+            rc = save_fpu(vcpu, w);
+        if (!rc)
+            rc = save_msrs(vcpu, w);
+        if (!rc)
+            rc = save_piece(vcpu, &pieces[EVENTS], w);
     }
-    if (!rc)
-        rc = save_fpu(vcpu, w);
-    return rc ? rc : save_msrs(vcpu, w);
+    return rc;
 }
 
 static void node_name(const struct vmm_vcpu *vcpu, char name[16])
@@ -157,6 +217,10 @@ struct loaded {
     size_t fpu_size;
     struct vmm_x86_msr *msrs;
     size_t msr_count;
+    uint32_t tsc_khz;
+    uint64_t pdptrs[4];
+    bool has_pdptrs;
+    struct kvm_nested_state *nested;
 };
 
 static int read_fpu(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct loaded *l,
@@ -200,18 +264,71 @@ static int read_msr_cells(struct vmm_state_reader *r, struct loaded *l, struct v
     return 0;
 }
 
+/* Only a host with nested virtualization has saved it; only such a one can load it. */
+static int read_nested(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct loaded *l,
+                       struct vmm_error *err)
+{
+    const void *data;
+    size_t length;
+    int rc = vmm_state_get_blob(r, "nested", &data, &length, NULL);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc)
+        return vmm_error_set(err, rc, "cpu@%u/nested: %s", vcpu->id, strerror(-rc));
+    if (vmm_vm_capability(vcpu->vm, KVM_CAP_NESTED_STATE) < (int)sizeof(*l->nested))
+        return vmm_error_set(err, -ENOTSUP, "cpu@%u/nested: this host has no nested virtualization",
+                             vcpu->id);
+    if (length < sizeof(*l->nested))
+        return vmm_error_set(err, -EINVAL, "cpu@%u/nested: %zu bytes are too few", vcpu->id,
+                             length);
+    l->nested = malloc(length);
+    if (!l->nested)
+        return vmm_error_set(err, -ENOMEM, "out of memory");
+    memcpy(l->nested, data, length);
+    if (l->nested->size != length)
+        return vmm_error_set(err, -EINVAL, "cpu@%u/nested: it says %u bytes and has %zu", vcpu->id,
+                             l->nested->size, length);
+    return 0;
+}
+
+static int read_pdptrs(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct loaded *l,
+                       struct vmm_error *err)
+{
+    const void *data;
+    size_t length;
+    int rc = vmm_state_get_blob(r, "pdptrs", &data, &length, NULL);
+    if (rc == -ENOENT)
+        return 0;
+    if (rc || length != sizeof(l->pdptrs))
+        return vmm_error_set(err, -EINVAL, "cpu@%u/pdptrs: not four registers", vcpu->id);
+    memcpy(l->pdptrs, data, sizeof(l->pdptrs));
+    l->has_pdptrs = true;
+    return 0;
+}
+
 static int read_all(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct loaded *l,
                     struct vmm_error *err)
 {
     int rc = 0;
-    for (size_t i = 0; i < VMM_ARRAY_SIZE(pieces) && !rc; i++) {
+    for (size_t i = 0; i < PIECES && !rc; i++) {
         l->present[i] = has_piece(vcpu, &pieces[i]);
         if (l->present[i])
             rc = vmm_state_get_bytes(r, pieces[i].name, l->pieces[i], pieces[i].size, err);
     }
     if (!rc)
+        rc = read_pdptrs(vcpu, r, l, err);
+    if (!rc)
+        rc = read_nested(vcpu, r, l, err);
+    if (!rc)
+        rc = vmm_state_get_u32(r, "tsc-khz", INT32_MAX, &l->tsc_khz, err);
+    if (!rc)
         rc = read_fpu(vcpu, r, l, err);
     return rc ? rc : read_msr_cells(r, l, err);
+}
+
+static int refused(const struct vmm_vcpu *vcpu, const char *name, int rc, struct vmm_error *err)
+{
+    return vmm_error_set(err, rc, "cpu@%u/%s: KVM refused it: %s", vcpu->id, name, strerror(-rc));
 }
 
 static int set_piece(struct vmm_vcpu *vcpu, const struct loaded *l, size_t i, struct vmm_error *err)
@@ -219,19 +336,43 @@ static int set_piece(struct vmm_vcpu *vcpu, const struct loaded *l, size_t i, st
     if (!l->present[i])
         return 0;
     int rc = vmm_kvm_ioctl_ptr(vcpu->fd, pieces[i].set, l->pieces[i]);
+    return rc ? refused(vcpu, pieces[i].name, rc, err) : 0;
+}
+
+/* What follows from the special registers at once. */
+static int set_with_sregs(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_error *err)
+{
+    const struct kvm_sregs *sregs = (const void *)l->pieces[SREGS];
+    vcpu->run->cr8 = sregs->cr8; /* see vmm_x86_set_sregs() */
+    int rc = l->has_pdptrs ? vmm_x86_set_pdptrs(vcpu, l->pdptrs) : 0;
+    /* A host without the call has loaded them from memory. */
+    if (rc && rc != -ENOTSUP)
+        return refused(vcpu, "pdptrs", rc, err);
+    rc = l->nested ? vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_NESTED_STATE, l->nested) : 0;
+    return rc ? refused(vcpu, "nested", rc, err) : 0;
+}
+
+/* A host whose own rate is as near as a clock's crystal is (250 millionths) will do as it is. */
+static int set_tsc(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_error *err)
+{
+    uint32_t now = 0;
+    int rc = vmm_x86_get_tsc_khz(vcpu, &now);
+    uint32_t apart = now > l->tsc_khz ? now - l->tsc_khz : l->tsc_khz - now;
+    if (rc || apart <= l->tsc_khz / 4000)
+        return rc ? refused(vcpu, "tsc-khz", rc, err) : 0;
+    rc = vmm_x86_set_tsc_khz(vcpu, l->tsc_khz);
     if (rc)
-        return vmm_error_set(err, rc, "cpu@%u/%s: KVM refused it: %s", vcpu->id, pieces[i].name,
-                             strerror(-rc));
+        return vmm_error_set(err, rc,
+                             "cpu@%u/tsc-khz: the guest counts at %u kHz, and this host, at %u, "
+                             "cannot scale: %s",
+                             vcpu->id, l->tsc_khz, now, strerror(-rc));
     return 0;
 }
 
 static int set_fpu(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_error *err)
 {
     int rc = vmm_kvm_ioctl_ptr(vcpu->fd, l->fpu_size ? KVM_SET_XSAVE : KVM_SET_FPU, l->fpu);
-    if (rc)
-        return vmm_error_set(err, rc, "cpu@%u/%s: KVM refused it: %s", vcpu->id,
-                             l->fpu_size ? "xsave" : "fpu", strerror(-rc));
-    return 0;
+    return rc ? refused(vcpu, l->fpu_size ? "xsave" : "fpu", rc, err) : 0;
 }
 
 /* KVM lists registers that it lets a guest read and not the host write back (some depend on CPUID).
@@ -258,14 +399,18 @@ static int set_msrs(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_er
 static int set_all(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_error *err)
 {
     int rc = 0;
-    for (size_t i = 0; i <= PIECE_LAPIC && !rc; i++)
-        rc = set_piece(vcpu, l, i, err);
-    if (!rc)
-        rc = set_fpu(vcpu, l, err);
-    if (!rc)
-        rc = set_msrs(vcpu, l, err);
-    for (size_t i = PIECE_LAPIC + 1; i < VMM_ARRAY_SIZE(pieces) && !rc; i++)
-        rc = set_piece(vcpu, l, i, err);
+    for (size_t i = 0; i < PIECES && !rc; i++) {
+        rc = set_piece(vcpu, l, load_order[i], err);
+        if (!rc && load_order[i] == SREGS)
+            rc = set_with_sregs(vcpu, l, err);
+        if (rc || load_order[i] != LAPIC)
+            continue;
+        rc = set_tsc(vcpu, l, err);
+        if (!rc)
+            rc = set_fpu(vcpu, l, err);
+        if (!rc)
+            rc = set_msrs(vcpu, l, err);
+    }
     return rc;
 }
 
@@ -288,6 +433,7 @@ int vmm_vcpu_load(struct vmm_vcpu *vcpu, struct vmm_state_reader *r, struct vmm_
     if (l) {
         free(l->fpu);
         free(l->msrs);
+        free(l->nested);
         free(l);
     }
     return rc;
