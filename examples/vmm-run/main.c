@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* vmm-run: boot a kernel on one of libvmm's boards. `vmm-run --help` teaches. */
 #include "control.h"
+#include "devices.h"
 #include "options.h"
 #include "report.h"
 
@@ -187,6 +188,9 @@ static int set_up(struct run *run)
     if (rc)
         return fail("the machine", rc, &err);
     run->times.machine_made = time_now();
+    rc = devices_add(&run->options, run->machine, &err);
+    if (rc)
+        return fail("devices", rc, &err);
     rc = set_kernel(run, &err);
     if (!rc)
         rc = vmm_machine_realize(run->machine, &err);

@@ -33,6 +33,9 @@ static const char help[] =
     "  --assist auto|on|off      finish instructions that the host's KVM cannot (auto: where it\n"
     "                            emulates guest kernels)\n"
     "\n"
+    "Virtio devices\n"
+    "  --rng                     random numbers from the host\n"
+    "\n"
     "Running\n"
     "  --no-reboot               a reset ends the VM\n"
     "  --timeout SECONDS         end the VM after so long, with status 124\n"
@@ -178,6 +181,7 @@ enum {
     OPT_DEBUG_CONSOLE,
     OPT_DEBUG_EXIT,
     OPT_ASSIST,
+    OPT_RNG,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -199,6 +203,7 @@ static const struct option long_options[] = {
     {"debug-console", required_argument, NULL, OPT_DEBUG_CONSOLE},
     {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
     {"assist", required_argument, NULL, OPT_ASSIST},
+    {"rng", no_argument, NULL, OPT_RNG},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
@@ -248,6 +253,9 @@ static int take(struct run_options *o, int option, char *value)
         return -1;
     case OPT_ASSIST:
         return parse_assist(o, value);
+    case OPT_RNG:
+        o->rng = true;
+        return -1;
     case OPT_NO_REBOOT:
         o->no_reboot = true;
         return -1;

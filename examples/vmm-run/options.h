@@ -21,6 +21,7 @@ struct run_options {
     uint64_t memory;
     uint32_t cpus;
     uint32_t assist; /* VMM_ASSIST_… */
+    bool rng;
     bool debug_exit;
     bool no_reboot;
     bool verbose;

@@ -114,6 +114,15 @@ VMM_API int vmm_machine_get_mmu(const struct vmm_machine *machine, struct vmm_mm
 /** Let a device take part in reset, save and load; held by the machine. -EEXIST: the name is taken. */
 VMM_API int vmm_machine_add_device(struct vmm_machine *machine, struct vmm_device *device);
 
+struct vmm_virtio; /* virtio.h */
+/**
+ * Put a virtio device on the board, which describes it to the guest; the machine holds it. Before
+ * vmm_machine_realize(). -ENOSPC: no place or interrupt is left; -ENOTSUP: not on this board;
+ * -EEXIST: the name is taken; -EBUSY: it is on a transport already.
+ */
+VMM_API int vmm_machine_add_virtio(struct vmm_machine *machine, struct vmm_virtio *virtio,
+                                   struct vmm_error *err);
+
 /** What to boot. The file is opened now and read again at each reset. Fields that the board knows
  *  (memory map, tables) are filled in by it. Before vmm_machine_realize(). */
 VMM_API int vmm_machine_set_kernel(struct vmm_machine *machine,

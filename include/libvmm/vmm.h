@@ -36,6 +36,7 @@
 #include <libvmm/translate.h>
 #include <libvmm/types.h>
 #include <libvmm/vcpu.h>
+#include <libvmm/virtio.h>
 #include <libvmm/vm.h>
 
 #endif

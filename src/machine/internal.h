@@ -24,6 +24,9 @@ struct vmm_board {
     int (*set_up_vcpu)(struct vmm_machine *machine, struct vmm_vcpu *vcpu, struct vmm_error *err);
     /* Tables and kernel into memory, the first vCPU to the kernel's entry; at realize and reset. */
     int (*load)(struct vmm_machine *machine, struct vmm_error *err);
+    /* Put a virtio device somewhere; NULL: it cannot. */
+    int (*add_virtio)(struct vmm_machine *machine, struct vmm_virtio *virtio,
+                      struct vmm_error *err);
     int (*power_button)(struct vmm_machine *machine);
     /* A report of several lines about a fatal exit. */
     void (*describe)(struct vmm_vcpu *vcpu, const struct vmm_exit *exit, char *text, size_t size);

@@ -3,6 +3,8 @@
 #include "base/util.h"
 #include "machine/internal.h"
 
+#include <libvmm/virtio.h>
+
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -234,17 +236,42 @@ const char *const *vmm_machine_boards(void)
     return vmm_arch_board_names;
 }
 
-int vmm_machine_add_device(struct vmm_machine *m, struct vmm_device *device)
+static bool name_taken(const struct vmm_machine *m, const char *name)
 {
     for (size_t i = 0; i < m->device_count; i++)
-        if (strcmp(vmm_device_name(m->devices[i]), vmm_device_name(device)) == 0)
-            return -EEXIST;
+        if (strcmp(vmm_device_name(m->devices[i]), name) == 0)
+            return true;
+    return false;
+}
+
+int vmm_machine_add_device(struct vmm_machine *m, struct vmm_device *device)
+{
+    if (name_taken(m, vmm_device_name(device)))
+        return -EEXIST;
     struct vmm_device **devices = realloc(m->devices, (m->device_count + 1) * sizeof(*devices));
     if (!devices)
         return -ENOMEM;
     m->devices = devices;
     m->devices[m->device_count++] = vmm_device_ref(device);
     return 0;
+}
+
+int vmm_machine_add_virtio(struct vmm_machine *m, struct vmm_virtio *virtio, struct vmm_error *err)
+{
+    struct vmm_device *device = vmm_virtio_device(virtio);
+    if (m->phase != MACHINE_NEW)
+        return vmm_error_set(err, -EBUSY, "devices are added before the machine is realized");
+    if (!m->board->add_virtio)
+        return vmm_error_set(err, -ENOTSUP, "the board \"%s\" takes no virtio devices",
+                             m->board->name);
+    if (name_taken(m, vmm_device_name(device)))
+        return vmm_error_set(err, -EEXIST, "there is a device \"%s\" already",
+                             vmm_device_name(device));
+    int rc = m->board->add_virtio(m, virtio, err);
+    if (rc)
+        return rc;
+    rc = vmm_machine_add_device(m, device);
+    return rc ? vmm_error_set(err, rc, "out of memory") : 0;
 }
 
 int vmm_machine_power_button(struct vmm_machine *m)

@@ -10,6 +10,7 @@
 #include <libvmm/assist.h>
 #include <libvmm/debugport.h>
 #include <libvmm/serial.h>
+#include <libvmm/virtio.h>
 #include <libvmm/x86-boot.h>
 
 #include <stdio.h>
@@ -22,6 +23,10 @@ const struct micro_serial_place vmm_micro_serial_places[VMM_SERIAL_PORTS] = {
     {0x3e8, 4},
     {0x2e8, 3},
 };
+
+/* The pins above the ISA interrupts first, then those that nothing else has. */
+const uint8_t vmm_micro_virtio_gsis[MICRO_VIRTIO_MAX] = {16, 17, 18, 19, 20, 21, 22, 23,
+                                                         5,  6,  7,  10, 11, 12, 14, 15};
 
 static void vm_options(struct vmm_vm_options *options)
 {
@@ -148,6 +153,27 @@ static int add_rtc(struct vmm_machine *m, struct vmm_error *err)
         return vmm_error_set(err, rc, "real-time clock: %s", strerror(-rc));
     rc = vmm_rtc_attach(micro->rtc, m->ports, MICRO_RTC_PORT, err);
     return rc ? rc : vmm_machine_add_device(m, vmm_rtc_device(micro->rtc));
+}
+
+static int add_virtio(struct vmm_machine *m, struct vmm_virtio *virtio, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    uint32_t place = micro->virtio_count;
+    struct vmm_irq_line *irq;
+    if (place == MICRO_VIRTIO_MAX)
+        return vmm_error_set(err, -ENOSPC, "the board has room for %u virtio devices",
+                             MICRO_VIRTIO_MAX);
+    int rc = vmm_irq_line_new(m->vm, vmm_micro_virtio_gsis[place], &irq);
+    if (rc)
+        return vmm_error_set(err, rc, "interrupt %u: %s", vmm_micro_virtio_gsis[place],
+                             strerror(-rc));
+    rc = vmm_virtio_mmio_attach(
+        virtio, m->mmio, MICRO_VIRTIO_MMIO + (uint64_t)place * VMM_VIRTIO_MMIO_SIZE, irq, err);
+    if (rc)
+        vmm_irq_line_free(irq);
+    else
+        micro->virtio_count++;
+    return rc;
 }
 
 static int add_debug_ports(struct vmm_machine *m, struct vmm_error *err)
@@ -292,6 +318,7 @@ const struct vmm_board vmm_board_micro = {
     .add_devices = add_devices,
     .set_up_vcpu = set_up_vcpu,
     .load = load,
+    .add_virtio = add_virtio,
     .power_button = power_button,
     .describe = describe,
     .destroy = destroy,

@@ -25,7 +25,11 @@
 #define MICRO_DEBUG_PORT 0x402u
 #define MICRO_BOCHS_PORT 0xe9u
 
+#define MICRO_VIRTIO_MMIO UINT64_C(0xd0000000)
+#define MICRO_VIRTIO_MAX  16u
+
 struct micro {
+    uint32_t virtio_count;
     struct vmm_pm *pm;
     struct vmm_rtc *rtc;
     struct vmm_serial *serial[VMM_SERIAL_PORTS];
@@ -38,6 +42,9 @@ struct micro_serial_place {
     uint8_t irq;
 };
 extern const struct micro_serial_place vmm_micro_serial_places[VMM_SERIAL_PORTS];
+
+/* Whose interrupt the virtio device at a place has; at most MICRO_VIRTIO_MAX. */
+extern const uint8_t vmm_micro_virtio_gsis[MICRO_VIRTIO_MAX];
 
 /* micro_tables.c */
 int vmm_micro_place_tables(struct vmm_machine *machine, struct vmm_error *err);

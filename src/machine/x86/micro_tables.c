@@ -5,6 +5,7 @@
 
 #include <libvmm/acpi.h>
 #include <libvmm/aml.h>
+#include <libvmm/virtio.h>
 
 static void add_processors(struct vmm_aml *a, uint32_t cpus)
 {
@@ -47,6 +48,25 @@ static void add_rtc(struct vmm_aml *a)
     vmm_aml_irq(a, MICRO_RTC_IRQ);
     vmm_aml_end(a);
     vmm_aml_end(a);
+}
+
+/* Linux and others know the identifier LNRO0005: registers in memory, and an interrupt. */
+static void add_virtio(struct vmm_aml *a, const struct micro *micro)
+{
+    for (uint32_t i = 0; i < micro->virtio_count; i++) {
+        const char name[] = {'V', 'R', (char)('0' + i / 10), (char)('0' + i % 10), 0};
+        uint32_t address = (uint32_t)MICRO_VIRTIO_MMIO + i * VMM_VIRTIO_MMIO_SIZE;
+        vmm_aml_device_begin(a, name);
+        vmm_aml_name_string(a, "_HID", "LNRO0005");
+        vmm_aml_name_int(a, "_UID", i);
+        vmm_aml_name_int(a, "_CCA", 1); /* DMA sees what the caches hold */
+        vmm_aml_name(a, "_CRS");
+        vmm_aml_resources_begin(a);
+        vmm_aml_memory32(a, address, VMM_VIRTIO_MMIO_SIZE, true);
+        vmm_aml_interrupt(a, vmm_micro_virtio_gsis[i], true, false, false);
+        vmm_aml_end(a);
+        vmm_aml_end(a);
+    }
 }
 
 /* If (Local0 & event) { Notify (device, 0x80) } */
@@ -140,6 +160,7 @@ int vmm_micro_place_tables(struct vmm_machine *m, struct vmm_error *err)
     add_processors(a, m->options.cpus);
     add_serial(a, micro);
     add_rtc(a);
+    add_virtio(a, micro);
     add_events(a);
     vmm_aml_end(a);
     add_sleep_states(a);

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The devices that the command line asks for, put on the machine before it is realized. */
+#ifndef VMM_RUN_DEVICES_H
+#define VMM_RUN_DEVICES_H
+
+#include "options.h"
+
+#include <libvmm/machine.h>
+
+/* 0, or a negative errno with a text. The machine holds the devices. */
+int devices_add(const struct run_options *options, struct vmm_machine *machine,
+                struct vmm_error *err);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/**
+ * @file virtio.h
+ * Virtio 1.2 devices: the part that all share (status, features, queues), the MMIO transport, and
+ * what an embedder needs to write a device of their own.
+ *
+ * A device does not know its transport. It gets callbacks, takes chains of buffers off its queues and
+ * gives them back:
+ *
+ *     while (vmm_virtio_queue_pop(queue, chain) > 0) {
+ *         … read chain->readable, write chain->writable …
+ *         vmm_virtio_queue_push(queue, chain, bytes_written);
+ *     }
+ *     vmm_virtio_queue_signal(queue);
+ *
+ * Threads: `notify` runs on the loop's thread with that queue's lock held. All other callbacks run
+ * with the device's lock held, on any thread. The device's lock is taken before a queue's, never
+ * the other way round: code that holds a queue's lock must not take the device's.
+ *
+ * A driver that breaks the rules of the queues is told by DEVICE_NEEDS_RESET, and the embedder by
+ * the VM's guest_error callback; the device then does nothing until it is reset.
+ */
+#ifndef LIBVMM_VIRTIO_H
+#define LIBVMM_VIRTIO_H
+
+#include <libvmm/bus.h>
+#include <libvmm/irq.h>
+#include <libvmm/loop.h>
+#include <libvmm/memory.h>
+
+#include <sys/uio.h>
+
+VMM_BEGIN_DECLS
+
+struct vmm_virtio;
+struct vmm_virtio_queue;
+
+#define VMM_VIRTIO_QUEUE_MAX 32768u /**< entries in a queue */
+#define VMM_VIRTIO_CHAIN_MAX 1024u  /**< descriptors in a chain */
+
+/* Feature bits that belong to no device (VIRTIO 1.2 §6). */
+#define VMM_VIRTIO_F_INDIRECT    28u
+#define VMM_VIRTIO_F_EVENT_IDX   29u
+#define VMM_VIRTIO_F_VERSION_1   32u
+#define VMM_VIRTIO_F_PACKED      34u
+#define VMM_VIRTIO_F_QUEUE_RESET 40u
+
+/** A mask of one feature. */
+#define VMM_VIRTIO_FEATURE(bit) ((uint64_t)1 << (bit))
+
+struct vmm_virtio_ops {
+    size_t size;
+    /** There may be new chains in a queue. The queue's lock is held. */
+    void (*notify)(void *ctx, uint32_t queue);
+    /** The driver's features have been accepted (a subset of what was offered). May be NULL. */
+    void (*features)(void *ctx, uint64_t features);
+    /** Configuration space; the range is inside of config_size. NULL: reads as zeros. */
+    void (*config_read)(void *ctx, uint32_t offset, void *data, uint32_t length);
+    void (*config_write)(void *ctx, uint32_t offset, const void *data, uint32_t length);
+    /** Forget everything about a queue. When it returns, nothing reads or writes the buffers of its
+     *  chains any more; chains that are still out may be pushed or dropped later: both do nothing.
+     *  The queue's lock is held. May be NULL. */
+    void (*queue_reset)(void *ctx, uint32_t queue);
+    /** Back to power-on; every queue has been reset. May be NULL. */
+    void (*reset)(void *ctx);
+    /** The device's own fields, into the node that is open. No chain may stay out: finish what is
+     *  under way in `save`. May be NULL. */
+    int (*save)(void *ctx, struct vmm_state_writer *w);
+    int (*load)(void *ctx, struct vmm_state_reader *r, struct vmm_error *err);
+    /** Nothing calls any more: free `ctx`. May be NULL. */
+    void (*destroy)(void *ctx);
+};
+
+struct vmm_virtio_options {
+    size_t size;
+    const char *name;        /**< as vmm_device_new() takes it */
+    uint32_t device_id;      /**< VIRTIO 1.2 §5 */
+    uint32_t queues;         /**< 1 to 1024 */
+    uint32_t queue_size_max; /**< a power of two up to 32768; 0: 256 */
+    uint32_t chain_max;      /**< descriptors in a chain, up to 1024; 0: 256 */
+    uint64_t features;       /**< the device's own; those of the queues are added */
+    uint64_t features_off;   /**< of those that would be added: not to be offered */
+    uint32_t config_size;    /**< bytes; at most 256 */
+    uint32_t reserved;
+    struct vmm_vm *vm;         /**< held; NULL: none (tests) */
+    struct vmm_memory *memory; /**< held */
+    struct vmm_loop *loop;     /**< held: where queues are worked on */
+    const struct vmm_virtio_ops *ops;
+    void *ctx;
+};
+#define VMM_VIRTIO_OPTIONS_INIT                                                                    \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                \
+    }
+
+/** -EINVAL: options out of range; -EMFILE, -ENOMEM. `destroy` is not called when this fails. */
+VMM_API int vmm_virtio_new(const struct vmm_virtio_options *options, struct vmm_virtio **out,
+                           struct vmm_error *err);
+VMM_API struct vmm_virtio *vmm_virtio_ref(struct vmm_virtio *virtio);
+/** Not from inside a callback of the device's loop, unless others hold it. */
+VMM_API struct vmm_virtio *vmm_virtio_unref(struct vmm_virtio *virtio);
+/** For reset, save and load. Not a new reference. */
+VMM_API struct vmm_device *vmm_virtio_device(struct vmm_virtio *virtio);
+VMM_API uint32_t vmm_virtio_id(const struct vmm_virtio *virtio);
+/** What device and driver have agreed on; 0 before. Thread-safe. */
+VMM_API uint64_t vmm_virtio_features(const struct vmm_virtio *virtio);
+/** NULL: there is no such queue. */
+VMM_API struct vmm_virtio_queue *vmm_virtio_queue(struct vmm_virtio *virtio, uint32_t index);
+/** Tell the driver that the configuration has changed. The device's lock is held. */
+VMM_API void vmm_virtio_config_changed(struct vmm_virtio *virtio);
+/** The driver did what it must not: report it, and stop until it resets. Thread-safe. */
+VMM_API void vmm_virtio_guest_error(struct vmm_virtio *virtio, const char *text);
+
+/* Queues -------------------------------------------------------------------------------------- */
+
+/** Buffers that the driver has made available together. Its memory is made once and used anew. */
+struct vmm_virtio_chain {
+    struct iovec *readable; /**< what the driver wrote */
+    size_t readable_count;
+    uint64_t readable_length; /**< bytes in all */
+    struct iovec *writable;   /**< what the driver wants to be written */
+    size_t writable_count;
+    uint64_t writable_length;
+    struct vmm_guest_range *ranges; /**< the same as addresses: readable ones, then writable ones */
+    size_t readable_ranges;
+    size_t writable_ranges;
+    struct vmm_scatter held[2]; /**< the library's, as all that follows */
+    uint64_t epoch;
+    uint32_t id;
+    uint32_t descriptors;
+    uint32_t out;
+    uint32_t reserved;
+};
+
+/** A chain for queues of this device. */
+VMM_API int vmm_virtio_chain_new(const struct vmm_virtio *virtio, struct vmm_virtio_chain **out);
+/** It must not be out. */
+VMM_API struct vmm_virtio_chain *vmm_virtio_chain_free(struct vmm_virtio_chain *chain);
+
+/** Taken already in `notify` and `queue_reset`; for completions that come later. */
+VMM_API void vmm_virtio_queue_lock(struct vmm_virtio_queue *queue);
+VMM_API void vmm_virtio_queue_unlock(struct vmm_virtio_queue *queue);
+
+/* The following want the queue's lock. */
+
+/** Take the next chain off: 1; 0: there is none, or it is another queue's turn (`notify` comes
+ *  again); -EINVAL: the driver broke the rules; -ENOMEM. The chain is out until it is pushed. */
+VMM_API int vmm_virtio_queue_pop(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain);
+/** Give it back. @param written  bytes from the beginning of the writable part that were written */
+VMM_API void vmm_virtio_queue_push(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain,
+                                   uint64_t written);
+/** Let go of a chain without giving it back: after a reset of the queue. */
+VMM_API void vmm_virtio_queue_drop(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain);
+/** Interrupt the driver if it wants to know of what was pushed. */
+VMM_API void vmm_virtio_queue_signal(struct vmm_virtio_queue *queue);
+
+/** Have `notify` called soon, as if the driver had. Thread-safe, without a lock. */
+VMM_API void vmm_virtio_queue_kick(struct vmm_virtio_queue *queue);
+
+/** Copy between a vector and a buffer from byte `offset` of the vector; how much there was. */
+VMM_API size_t vmm_iov_read(const struct iovec *iov, size_t count, uint64_t offset, void *data,
+                            size_t length);
+VMM_API size_t vmm_iov_write(const struct iovec *iov, size_t count, uint64_t offset,
+                             const void *data, size_t length);
+
+/* The MMIO transport (VIRTIO 1.2 §4.2) --------------------------------------------------------- */
+
+#define VMM_VIRTIO_MMIO_SIZE 0x200u
+
+/**
+ * Put a device on a bus. It must be on no transport yet (-EBUSY). Where the device has a VM,
+ * notifications come by ioeventfd.
+ * @param irq  level-triggered; taken over on success. NULL: none
+ */
+VMM_API int vmm_virtio_mmio_attach(struct vmm_virtio *virtio, struct vmm_bus *bus, uint64_t address,
+                                   struct vmm_irq_line *irq, struct vmm_error *err);
+
+/* Devices ------------------------------------------------------------------------------------- */
+
+/** Where a device lives: what all of the following need. */
+struct vmm_virtio_place {
+    size_t size;
+    const char *name;
+    struct vmm_vm *vm;
+    struct vmm_memory *memory;
+    struct vmm_loop *loop;
+};
+#define VMM_VIRTIO_PLACE_INIT                                                                      \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_place), 0, 0, 0, 0                                                \
+    }
+
+/** A source of random numbers (§5.4), fed by the host's getrandom(). */
+VMM_API int vmm_virtio_rng_new(const struct vmm_virtio_place *place, struct vmm_virtio **out,
+                               struct vmm_error *err);
+
+VMM_END_DECLS
+
+#endif
