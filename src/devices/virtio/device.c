@@ -139,12 +139,14 @@ static int save(void *ctx, struct vmm_state_writer *w)
     if (rc)
         return rc;
     (void)vmm_state_end(w);
+    (void)vmm_state_begin(w, "common", 1);
     (void)vmm_state_put_u64(w, "offered", v->offered);
     (void)vmm_state_put_u64(w, "wanted", v->wanted);
     (void)vmm_state_put_u64(w, "accepted", v->accepted);
     (void)vmm_state_put_u32(w, "status", v->status);
     (void)vmm_state_put_u32(w, "generation", v->generation);
     (void)vmm_state_put_u32(w, "queues", v->queue_count);
+    rc = vmm_state_end(w);
     for (uint32_t i = 0; i < v->queue_count && !rc; i++)
         rc = vmm_virtio_queue_save(&v->queues[i], w);
     if (!rc && v->transport) {
@@ -175,17 +177,27 @@ static int check_loaded(const struct vmm_virtio *v, const struct loaded *l, stru
     return 0;
 }
 
-static int load_fields(struct vmm_virtio *v, struct vmm_state_reader *r, struct loaded *l,
+static int load_common(struct vmm_virtio *v, struct vmm_state_reader *r, struct loaded *l,
                        struct vmm_error *err)
 {
-    int rc = vmm_state_get_u64(r, "offered", UINT64_MAX, &l->offered, err);
+    int rc = vmm_state_enter(r, "common", 1, NULL, err);
+    if (rc)
+        return rc;
+    rc = vmm_state_get_u64(r, "offered", UINT64_MAX, &l->offered, err);
     rc = rc ? rc : vmm_state_get_u64(r, "wanted", UINT64_MAX, &l->wanted, err);
     rc = rc ? rc : vmm_state_get_u64(r, "accepted", UINT64_MAX, &l->accepted, err);
     rc = rc ? rc
             : vmm_state_get_u32(r, "status", STATUS_KNOWN | STATUS_NEEDS_RESET, &l->status, err);
     rc = rc ? rc : vmm_state_get_u32(r, "generation", UINT32_MAX, &l->generation, err);
     rc = rc ? rc : vmm_state_get_u32(r, "queues", QUEUES_MAX, &l->queues, err);
-    rc = rc ? rc : check_loaded(v, l, err);
+    (void)vmm_state_leave(r);
+    return rc ? rc : check_loaded(v, l, err);
+}
+
+static int load_rings(struct vmm_virtio *v, struct vmm_state_reader *r, struct loaded *l,
+                      struct vmm_error *err)
+{
+    int rc = 0;
     bool packed = l->accepted & VMM_VIRTIO_FEATURE(VMM_VIRTIO_F_PACKED);
     for (uint32_t i = 0; i < v->queue_count && !rc; i++) {
         struct virtio_ring *ring = &l->rings[i];
@@ -234,7 +246,8 @@ static int load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct 
     (void)version;
     if (!l.rings)
         return vmm_error_set(err, -ENOMEM, "out of memory");
-    int rc = load_fields(v, r, &l, err);
+    int rc = load_common(v, r, &l, err);
+    rc = rc ? rc : load_rings(v, r, &l, err);
     if (!rc && v->transport)
         rc = load_node(r, "transport", v->transport->load, v->transport_ctx, err);
     if (!rc)

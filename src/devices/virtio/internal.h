@@ -51,7 +51,6 @@ struct virtio_ring {
     bool avail_wrap, used_wrap; /* packed */
     uint16_t signalled;         /* next_used when the driver was last told */
     bool signalled_wrap;
-    bool signalled_valid;
 };
 
 struct vmm_virtio_queue {

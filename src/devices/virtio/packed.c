@@ -125,8 +125,7 @@ bool vmm_virtio_packed_wants_signal(struct vmm_virtio_queue *q)
 {
     struct virtio_ring *r = &q->ring;
     uint16_t from = r->signalled, word, flags;
-    bool valid = r->signalled_valid;
-    if (valid && from == r->next_used && r->signalled_wrap == r->used_wrap)
+    if (from == r->next_used && r->signalled_wrap == r->used_wrap)
         return false;
     atomic_thread_fence(memory_order_seq_cst); /* what was used is out before we look */
     if (vmm_memory_view_load_u16(&q->view, r->driver + 2, &flags) ||
@@ -136,11 +135,10 @@ bool vmm_virtio_packed_wants_signal(struct vmm_virtio_queue *q)
     }
     flags = le16toh(flags) & 3;
     bool wanted = flags != EVENT_DISABLE;
-    if (flags == EVENT_DESC && q->event_idx && valid)
+    if (flags == EVENT_DESC && q->event_idx)
         wanted = passed_place(r, le16toh(word), from);
     r->signalled = r->next_used;
     r->signalled_wrap = r->used_wrap;
-    r->signalled_valid = true;
     return wanted;
 }
 

@@ -316,7 +316,6 @@ void vmm_virtio_queue_enable(struct vmm_virtio_queue *q)
     if (ok) {
         r->next_avail = r->next_used = r->signalled = 0;
         r->avail_wrap = r->used_wrap = r->signalled_wrap = true;
-        r->signalled_valid = false;
         r->enabled = true;
     }
     vmm_virtio_queue_unlock(q);
@@ -348,12 +347,11 @@ void vmm_virtio_queue_take_over(struct vmm_virtio_queue *q, const struct virtio_
 
 /* Save and load -------------------------------------------------------------------------------- */
 
-#define FLAG_ENABLED         0x01u
-#define FLAG_AVAIL_WRAP      0x02u
-#define FLAG_USED_WRAP       0x04u
-#define FLAG_SIGNALLED_WRAP  0x08u
-#define FLAG_SIGNALLED_VALID 0x10u
-#define FLAG_ALL             0x1fu
+#define FLAG_ENABLED        0x01u
+#define FLAG_AVAIL_WRAP     0x02u
+#define FLAG_USED_WRAP      0x04u
+#define FLAG_SIGNALLED_WRAP 0x08u
+#define FLAG_ALL            0x0fu
 
 int vmm_virtio_queue_save(struct vmm_virtio_queue *q, struct vmm_state_writer *w)
 {
@@ -373,8 +371,7 @@ int vmm_virtio_queue_save(struct vmm_virtio_queue *q, struct vmm_state_writer *w
     (void)vmm_state_put_u32(w, "flags",
                             (r.enabled ? FLAG_ENABLED : 0) | (r.avail_wrap ? FLAG_AVAIL_WRAP : 0) |
                                 (r.used_wrap ? FLAG_USED_WRAP : 0) |
-                                (r.signalled_wrap ? FLAG_SIGNALLED_WRAP : 0) |
-                                (r.signalled_valid ? FLAG_SIGNALLED_VALID : 0));
+                                (r.signalled_wrap ? FLAG_SIGNALLED_WRAP : 0));
     return vmm_state_end(w);
 }
 
@@ -403,7 +400,6 @@ int vmm_virtio_queue_load(struct vmm_virtio_queue *q, struct vmm_state_reader *r
     ring->avail_wrap = flags & FLAG_AVAIL_WRAP;
     ring->used_wrap = flags & FLAG_USED_WRAP;
     ring->signalled_wrap = flags & FLAG_SIGNALLED_WRAP;
-    ring->signalled_valid = flags & FLAG_SIGNALLED_VALID;
     return rc;
 }
 

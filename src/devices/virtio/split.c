@@ -94,11 +94,9 @@ bool vmm_virtio_split_wants_signal(struct vmm_virtio_queue *q)
 {
     struct virtio_ring *r = &q->ring;
     uint16_t from = r->signalled, value;
-    bool valid = r->signalled_valid;
-    if (valid && from == r->next_used)
+    if (from == r->next_used)
         return false; /* nothing was pushed */
     r->signalled = r->next_used;
-    r->signalled_valid = true;
     atomic_thread_fence(memory_order_seq_cst); /* the index is out before we look */
     uint64_t where = q->event_idx ? used_event(r) : r->driver;
     if (vmm_memory_view_load_u16(&q->view, where, &value)) {
@@ -107,7 +105,7 @@ bool vmm_virtio_split_wants_signal(struct vmm_virtio_queue *q)
     }
     value = le16toh(value);
     if (q->event_idx)
-        return !valid || passed(value, r->next_used, from);
+        return passed(value, r->next_used, from);
     return !(value & AVAIL_NO_INTERRUPT);
 }
 
