@@ -2,6 +2,8 @@
 /* The devices that the command line asks for. */
 #include "devices.h"
 
+#include <stdio.h>
+
 static struct vmm_virtio_place place_of(struct vmm_machine *machine, const char *name)
 {
     struct vmm_virtio_place place = VMM_VIRTIO_PLACE_INIT;
@@ -28,11 +30,37 @@ static int add_rng(struct vmm_machine *machine, struct vmm_error *err)
     return rc ? rc : hand_over(machine, virtio, err);
 }
 
+/* The name is the place on the board, so that it is the same in every run. */
+static int add_disk(struct vmm_machine *machine, const struct disk_option *d, uint32_t number,
+                    struct vmm_error *err)
+{
+    char name[16];
+    struct vmm_block_raw_options raw = VMM_BLOCK_RAW_OPTIONS_INIT;
+    struct vmm_virtio_blk_options o = VMM_VIRTIO_BLK_OPTIONS_INIT;
+    struct vmm_virtio *virtio;
+    raw.path = d->file;
+    raw.read_only = d->read_only;
+    raw.threads = 4;
+    int rc = vmm_block_raw_new(vmm_machine_loop(machine), &raw, &o.block, err);
+    if (rc)
+        return rc;
+    (void)snprintf(name, sizeof(name), "disk%u", number);
+    const struct vmm_virtio_place place = place_of(machine, name);
+    o.serial = d->serial;
+    o.queues = d->queues;
+    o.read_only = d->read_only;
+    rc = vmm_virtio_blk_new(&place, &o, &virtio, err);
+    vmm_block_unref(o.block);
+    return rc ? rc : hand_over(machine, virtio, err);
+}
+
 int devices_add(const struct run_options *options, struct vmm_machine *machine,
                 struct vmm_error *err)
 {
     int rc = 0;
-    if (options->rng)
+    for (uint32_t i = 0; i < options->disk_count && !rc; i++)
+        rc = add_disk(machine, &options->disks[i], i, err);
+    if (!rc && options->rng)
         rc = add_rng(machine, err);
     return rc;
 }

@@ -34,6 +34,9 @@ static const char help[] =
     "                            emulates guest kernels)\n"
     "\n"
     "Virtio devices\n"
+    "  --disk FILE,format=raw[,readonly=on][,serial=TEXT][,queues=N]\n"
+    "        a disk; may be given 8 times. The format is always named: a guest could write\n"
+    "        into a raw image what looks like another.\n"
     "  --rng                     random numbers from the host\n"
     "\n"
     "Running\n"
@@ -156,6 +159,42 @@ static int parse_kernel(struct run_options *o, char *text)
     return -1;
 }
 
+static bool take_disk_key(struct disk_option *d, const char *key, char *value)
+{
+    uint64_t number;
+    if (strcmp(key, "format") == 0)
+        return d->raw = strcmp(value, "raw") == 0;
+    if (strcmp(key, "readonly") == 0)
+        return parse_switch(value, &d->read_only);
+    if (strcmp(key, "serial") == 0) {
+        d->serial = value;
+        return *value && strlen(value) <= 20;
+    }
+    if (strcmp(key, "queues") != 0 || !parse_number(value, 1, 64, &number))
+        return false;
+    d->queues = (uint32_t)number;
+    return true;
+}
+
+/* FILE,format=raw[,key=value]...; the argument is cut up in place. */
+static int parse_disk(struct run_options *o, char *text)
+{
+    if (o->disk_count == DISKS_MAX)
+        return usage("--disk: \"%s\" is one too many", text);
+    struct disk_option *d = &o->disks[o->disk_count++];
+    d->file = strsep(&text, ",");
+    while (text) {
+        char *key = strsep(&text, ",");
+        char *value = strchr(key, '=');
+        if (!value)
+            return usage("--disk: \"%s\" is not of the form key=value", key);
+        *value++ = '\0';
+        if (!take_disk_key(d, key, value))
+            return usage("--disk: there is no such key, or no such value for it: \"%s\"", key);
+    }
+    return d->raw ? -1 : usage("--disk: \"%s\" needs format=raw", d->file);
+}
+
 static int parse_assist(struct run_options *o, const char *text)
 {
     if (strcmp(text, "auto") == 0)
@@ -181,6 +220,7 @@ enum {
     OPT_DEBUG_CONSOLE,
     OPT_DEBUG_EXIT,
     OPT_ASSIST,
+    OPT_DISK,
     OPT_RNG,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
@@ -203,6 +243,7 @@ static const struct option long_options[] = {
     {"debug-console", required_argument, NULL, OPT_DEBUG_CONSOLE},
     {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
     {"assist", required_argument, NULL, OPT_ASSIST},
+    {"disk", required_argument, NULL, OPT_DISK},
     {"rng", no_argument, NULL, OPT_RNG},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -253,6 +294,8 @@ static int take(struct run_options *o, int option, char *value)
         return -1;
     case OPT_ASSIST:
         return parse_assist(o, value);
+    case OPT_DISK:
+        return parse_disk(o, value);
     case OPT_RNG:
         o->rng = true;
         return -1;

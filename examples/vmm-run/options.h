@@ -5,6 +5,16 @@
 
 #include <libvmm/vmm.h>
 
+#define DISKS_MAX 8
+
+struct disk_option {
+    const char *file;
+    const char *serial; /* NULL: none */
+    uint32_t queues;
+    bool raw; /* the format was named */
+    bool read_only;
+};
+
 struct run_options {
     const char *kernel;
     uint32_t kernel_format; /* VMM_KERNEL_… */
@@ -21,6 +31,8 @@ struct run_options {
     uint64_t memory;
     uint32_t cpus;
     uint32_t assist; /* VMM_ASSIST_… */
+    struct disk_option disks[DISKS_MAX];
+    uint32_t disk_count;
     bool rng;
     bool debug_exit;
     bool no_reboot;

@@ -151,6 +151,9 @@ VMM_API void vmm_virtio_queue_push(struct vmm_virtio_queue *queue, struct vmm_vi
                                    uint64_t written);
 /** Let go of a chain without giving it back: after a reset of the queue. */
 VMM_API void vmm_virtio_queue_drop(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain);
+/** Has the queue been reset since? Then the memory of the chain is the driver's again. */
+VMM_API bool vmm_virtio_chain_stale(const struct vmm_virtio_queue *queue,
+                                    const struct vmm_virtio_chain *chain);
 /** Interrupt the driver if it wants to know of what was pushed. */
 VMM_API void vmm_virtio_queue_signal(struct vmm_virtio_queue *queue);
 
@@ -193,6 +196,29 @@ struct vmm_virtio_place {
 /** A source of random numbers (§5.4), fed by the host's getrandom(). */
 VMM_API int vmm_virtio_rng_new(const struct vmm_virtio_place *place, struct vmm_virtio **out,
                                struct vmm_error *err);
+
+struct vmm_block; /* block.h */
+
+struct vmm_virtio_blk_options {
+    size_t size;
+    struct vmm_block *block; /**< held; on the loop of the device */
+    const char *serial;      /**< at most 20 characters; NULL: none */
+    uint32_t queues;         /**< at most 64; 0: 1 */
+    uint32_t read_only;      /**< non-zero: also where the backend could be written */
+};
+#define VMM_VIRTIO_BLK_OPTIONS_INIT                                                                \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_blk_options), 0, 0, 0, 0                                          \
+    }
+
+/** A disk (§5.2): reads, writes, flushes, discards and writes of zeros. */
+VMM_API int vmm_virtio_blk_new(const struct vmm_virtio_place *place,
+                               const struct vmm_virtio_blk_options *options,
+                               struct vmm_virtio **out, struct vmm_error *err);
+/** Change the length of the image and tell the driver. On the loop's thread, not from a callback of
+ *  the disk. Errors as vmm_block_resize(). */
+VMM_API int vmm_virtio_blk_resize(struct vmm_virtio *virtio, uint64_t length,
+                                  struct vmm_error *err);
 
 VMM_END_DECLS
 

@@ -9,8 +9,11 @@ The kernel is vmlinuz-* in the folder $LIBVMM_KERNELS, the initramfs $LIBVMM_CAC
 """
 
 import glob
+import hashlib
 import os
+import subprocess
 import sys
+import tempfile
 
 from console import Console, Tests
 
@@ -54,6 +57,51 @@ def random_numbers(cpus):
         power_off(console)
 
 
+def file_system(image):
+    """Files of many sizes on a fresh file system; what the guest changes is checked outside."""
+    with open(image, "wb") as disk:
+        disk.truncate(64 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", image], check=True)
+
+
+def disk_is_written(cpus, queues):
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image = folder + "/disk"
+        file_system(image)
+        with guest(["--disk", f"{image},format=raw,serial=S-1,queues={queues}"], cpus) as console:
+            command(console, "cat /sys/block/vda/serial", r"\nS-1\r")
+            command(console, "ls /sys/block/vda/mq | wc -l", rf"\n{min(queues, cpus)}\r")
+            command(console, "mount /dev/vda /mnt && echo mount''ed", "mounted")
+            command(console, "cp -r /bin /modules /init /mnt/; head -c 3000001 /dev/urandom >/mnt/big;"
+                    " for i in 1 2 3 4; do cp /mnt/big /mnt/big$i & done; wait; echo copi''ed",
+                    "copied", 60)
+            digest = command(console, "md5sum /mnt/big", r"\n([0-9a-f]{32})  /mnt/big\r", 30).group(1)
+            command(console, "umount /mnt; sync; echo unmount''ed", "unmounted", 30)
+            command(console, "echo 3 >/proc/sys/vm/drop_caches; mount -o ro /dev/vda /mnt;"
+                    " cmp /mnt/big /mnt/big4 && cmp /init /mnt/init && echo sa''me; umount /mnt",
+                    "same", 60)
+            console.expect("guest# ", 20)
+            power_off(console)
+        check = subprocess.run(["e2fsck", "-fn", image], capture_output=True, text=True, check=False)
+        assert check.returncode == 0, check.stdout
+        for name in ("big", "big1", "big4"):
+            data = subprocess.run(["debugfs", "-R", f"cat /{name}", image], capture_output=True,
+                                  check=True).stdout
+            assert hashlib.md5(data).hexdigest() == digest.decode(), name
+
+
+def read_only_disk():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image = folder + "/disk"
+        with open(image, "wb") as disk:
+            disk.write(b"untouched" + bytes(1 << 20)[9:])
+        with guest(["--disk", image + ",format=raw,readonly=on"]) as console:
+            command(console, "cat /sys/block/vda/ro", r"\n1\r")
+            command(console, "head -c 9 /dev/vda; echo", r"\nuntouched\r")
+            command(console, "echo x >/dev/vda || echo refus''ed", "refused")
+            power_off(console)
+
+
 def main():
     tests = Tests()
     if not (kernel and os.path.exists(initrd)):
@@ -61,6 +109,9 @@ def main():
         tests.end()
     for cpus in (1, 2):
         tests.run(f"hwrng, {cpus} vCPU", random_numbers, cpus)
+    for cpus, queues in ((1, 1), (2, 2)):
+        tests.run(f"disk, {cpus} vCPU, {queues} queues", disk_is_written, cpus, queues)
+    tests.run("disk, read-only", read_only_disk)
     tests.end()
 
 

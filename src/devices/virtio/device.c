@@ -263,12 +263,16 @@ static int load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct 
 static void destroy(void *ctx)
 {
     struct vmm_virtio *v = ctx;
+    v->status = 0;
+    for (uint32_t i = 0; v->queues && i < v->queue_count; i++)
+        vmm_virtio_queue_stop(&v->queues[i]);
+    /* The device waits for what is under way, which still takes queues and their locks. */
+    if (v->ops.destroy)
+        v->ops.destroy(v->ctx);
     if (v->transport)
         v->transport->destroy(v->transport_ctx);
     for (uint32_t i = 0; v->queues && i < v->queue_count; i++)
         vmm_virtio_queue_fini(&v->queues[i]);
-    if (v->ops.destroy)
-        v->ops.destroy(v->ctx);
     free(v->queues);
     vmm_loop_unref(v->loop);
     vmm_memory_unref(v->memory);

@@ -110,6 +110,8 @@ int vmm_virtio_place_copy(struct vmm_virtio_place *to, const struct vmm_virtio_p
 
 /* queue.c */
 int vmm_virtio_queue_init(struct vmm_virtio *v, uint32_t index);
+/* No notification comes any more. */
+void vmm_virtio_queue_stop(struct vmm_virtio_queue *q);
 void vmm_virtio_queue_fini(struct vmm_virtio_queue *q);
 void vmm_virtio_queue_enable(struct vmm_virtio_queue *q);
 void vmm_virtio_queue_reset(struct vmm_virtio_queue *q);

@@ -197,6 +197,11 @@ void vmm_virtio_queue_drop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *
     let_go(q, c, 0);
 }
 
+bool vmm_virtio_chain_stale(const struct vmm_virtio_queue *q, const struct vmm_virtio_chain *c)
+{
+    return c->epoch != q->epoch;
+}
+
 void vmm_virtio_queue_signal(struct vmm_virtio_queue *q)
 {
     if (!active(q))
@@ -275,11 +280,16 @@ int vmm_virtio_queue_init(struct vmm_virtio *v, uint32_t index)
     return rc;
 }
 
+void vmm_virtio_queue_stop(struct vmm_virtio_queue *q)
+{
+    q->source = vmm_source_free(q->source);
+}
+
 void vmm_virtio_queue_fini(struct vmm_virtio_queue *q)
 {
     if (!q->virtio)
         return;
-    vmm_source_free(q->source);
+    vmm_virtio_queue_stop(q);
     vmm_memory_view_fini(&q->view);
     pthread_mutex_destroy(&q->lock);
     close(q->kick_fd);
