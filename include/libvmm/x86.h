@@ -190,7 +190,7 @@ struct vmm_x86_cpuid_entry {
 /** A table of CPUID answers, to be looked at and changed before it is given to vCPUs. */
 struct vmm_x86_cpuid;
 
-/** What the host can give a guest (KVM_GET_SUPPORTED_CPUID). */
+/** What the host can give a guest (KVM_GET_SUPPORTED_CPUID). `host` NULL: an empty table. */
 VMM_API int vmm_x86_cpuid_new(struct vmm_host *host, struct vmm_x86_cpuid **out);
 VMM_API struct vmm_x86_cpuid *vmm_x86_cpuid_free(struct vmm_x86_cpuid *cpuid);
 VMM_API size_t vmm_x86_cpuid_count(const struct vmm_x86_cpuid *cpuid);
@@ -208,9 +208,11 @@ VMM_API int vmm_x86_cpuid_put(struct vmm_x86_cpuid *cpuid, const struct vmm_x86_
  *
  *     host                      all that the host can give (the default)
  *     x86-64-v1 … x86-64-v4     the levels of the psABI, with what every kernel needs, and no more:
- *                               the same on every host that can give it
+ *                               the same features on every host that can give them (vendor, model,
+ *                               caches, address widths and KVM's own leaves stay the host's)
  *     +NAME, -NAME              one feature more or fewer, by the name that Linux shows in
- *                               /proc/cpuinfo; what cannot be without it goes with it
+ *                               /proc/cpuinfo; + brings what it needs, and - takes what cannot be
+ *                               without it; the last word counts
  *
  * -EINVAL: no such base or feature; -ENOTSUP: the host cannot give it; the text names it. The table
  * is then as before. For a table fresh from vmm_x86_cpuid_new().
@@ -232,6 +234,10 @@ struct vmm_x86_topology {
     {                                                                                              \
         sizeof(struct vmm_x86_topology), 1, 0, 0, 0                                                \
     }
+
+/** The APIC id, and so the vmm_vcpu_new() id, of a machine's processor `cpu`: its index where threads
+ *  and cores are powers of two, else with gaps (SDM vol. 3, 9.9.1). Negative: -EINVAL, -ERANGE. */
+VMM_API long vmm_x86_apic_id(const struct vmm_x86_topology *topology, uint32_t cpu);
 
 /**
  * Give a vCPU its CPUID: the table, with its own APIC id, the topology and cache-sharing leaves

@@ -7,17 +7,21 @@
 
 #include <stdlib.h>
 
-static struct kvm_cpuid2 *host_table(struct vmm_host *host)
+/* KVM has at most 256 entries (KVM_MAX_CPUID_ENTRIES), and so has the table. */
+static int host_table(struct vmm_host *host, struct kvm_cpuid2 **out)
 {
     struct kvm_cpuid2 *table =
         calloc(1, sizeof(*table) + CPUID_ENTRIES_MAX * sizeof(table->entries[0]));
-    if (table)
-        table->nent = CPUID_ENTRIES_MAX;
-    if (table && vmm_kvm_ioctl_ptr(vmm_host_fd(host), KVM_GET_SUPPORTED_CPUID, table) < 0) {
+    if (!table)
+        return -ENOMEM;
+    table->nent = CPUID_ENTRIES_MAX;
+    int rc = vmm_kvm_ioctl_ptr(vmm_host_fd(host), KVM_GET_SUPPORTED_CPUID, table);
+    if (rc < 0) {
         free(table);
-        return NULL;
+        return rc;
     }
-    return table;
+    *out = table;
+    return 0;
 }
 
 /* Features that are KVM's to give but that its list leaves out: the deadline timer of the local
@@ -34,12 +38,14 @@ static void add_kvm_features(struct vmm_x86_cpuid *c, struct vmm_host *host)
 
 int vmm_x86_cpuid_new(struct vmm_host *host, struct vmm_x86_cpuid **out)
 {
+    struct kvm_cpuid2 *table = NULL;
+    int rc = host ? host_table(host, &table) : 0;
+    if (rc)
+        return rc;
     struct vmm_x86_cpuid *c = calloc(1, sizeof(*c));
-    struct kvm_cpuid2 *table = host ? host_table(host) : NULL;
-    if (!c || (host && !table)) {
-        free(c);
+    if (!c) {
         free(table);
-        return c ? -EIO : -ENOMEM;
+        return -ENOMEM;
     }
     for (uint32_t i = 0; table && i < table->nent && i < CPUID_ENTRIES_MAX; i++) {
         const struct kvm_cpuid_entry2 *k = &table->entries[i];
@@ -96,6 +102,14 @@ int vmm_x86_cpuid_put(struct vmm_x86_cpuid *c, const struct vmm_x86_cpuid_entry 
     }
     *there = *entry;
     return 0;
+}
+
+bool vmm_cpuid_is_amd(struct vmm_x86_cpuid *c)
+{
+    const struct vmm_x86_cpuid_entry *e = vmm_x86_cpuid_find(c, 0, 0);
+    /* "AuthenticAMD" and "HygonGenuine" */
+    return e && ((e->ebx == 0x68747541 && e->ecx == 0x444d4163) ||
+                 (e->ebx == 0x6f677948 && e->ecx == 0x656e6975));
 }
 
 int vmm_x86_cpuid_has(struct vmm_x86_cpuid *c, const char *name)

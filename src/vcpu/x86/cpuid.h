@@ -26,8 +26,18 @@ struct cpuid_feature {
 extern const struct cpuid_feature vmm_cpuid_features[];
 extern const size_t vmm_cpuid_feature_count;
 
+/* A feature that needs more than one other: further pairs. */
+struct cpuid_need {
+    const char *name, *needs;
+};
+extern const struct cpuid_need vmm_cpuid_needs[];
+extern const size_t vmm_cpuid_need_count;
+
 const struct cpuid_feature *vmm_cpuid_feature_by_name(const char *name, size_t length);
 /* The register of an entry that a feature's bit is in. */
 uint32_t *vmm_cpuid_register(struct vmm_x86_cpuid_entry *entry, enum cpuid_register reg);
+
+/* AMD or Hygon, by the vendor string of leaf 0. */
+bool vmm_cpuid_is_amd(struct vmm_x86_cpuid *c);
 
 #endif

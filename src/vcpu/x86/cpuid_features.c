@@ -189,6 +189,14 @@ const struct cpuid_feature vmm_cpuid_features[] = {
 
 const size_t vmm_cpuid_feature_count = sizeof(vmm_cpuid_features) / sizeof(vmm_cpuid_features[0]);
 
+const struct cpuid_need vmm_cpuid_needs[] = {
+    {"vaes", "aes"},
+    {"vpclmulqdq", "pclmulqdq"},
+    {"avx512_fp16", "avx512vl"},
+    {"avx512_bf16", "avx512vl"},
+};
+const size_t vmm_cpuid_need_count = sizeof(vmm_cpuid_needs) / sizeof(vmm_cpuid_needs[0]);
+
 const struct cpuid_feature *vmm_cpuid_feature_by_name(const char *name, size_t length)
 {
     for (size_t i = 0; i < vmm_cpuid_feature_count; i++)

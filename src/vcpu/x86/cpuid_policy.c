@@ -20,6 +20,37 @@ static void show(struct vmm_x86_cpuid *c, const struct cpuid_feature *f, bool on
     *reg = on ? *reg | 1u << f->bit : *reg & ~(1u << f->bit);
 }
 
+/* Leaves that tell of features by other means than the named bits. */
+static void clear_other_features(struct vmm_x86_cpuid_entry *e)
+{
+    switch (e->leaf) {
+    case 7: /* the words of its subleaves that no name is in */
+        if (e->subleaf)
+            e->eax = e->ebx = e->ecx = e->edx = 0;
+        break;
+    case 6: /* power: thresholds, frequency feedback */
+        e->ebx = e->ecx = e->edx = 0;
+        break;
+    case 0x80000007:
+        e->eax = e->ebx = e->ecx = 0;
+        break;
+    case 0xa:        /* performance counters */
+    case 0x12:       /* SGX */
+    case 0x14:       /* processor trace */
+    case 0x19:       /* key locker */
+    case 0x23:       /* more performance counters */
+    case 0x24:       /* AVX10 */
+    case 0x8000000a: /* SVM */
+    case 0x8000001f: /* SEV */
+    case 0x80000021:
+    case 0x80000022: /* further features; performance counters */
+        e->eax = e->ebx = e->ecx = e->edx = 0;
+        break;
+    default:
+        break;
+    }
+}
+
 /* The registers that hold nothing but feature bits: on a named level unknown bits go as well. */
 static void clear_feature_words(struct vmm_x86_cpuid *c)
 {
@@ -29,6 +60,8 @@ static void clear_feature_words(struct vmm_x86_cpuid *c)
         if (entry)
             *vmm_cpuid_register(entry, f->reg) = 0;
     }
+    for (size_t i = 0; i < c->count; i++)
+        clear_other_features(&c->entries[i]);
 }
 
 /* The features that psABI names for level 1; the others of that level are taken where they are. */
@@ -60,6 +93,18 @@ static int apply_level(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, uint
     return 0;
 }
 
+/* The first feature that `f` needs and the table does not show; NULL: it has all. */
+static const char *missing_need(struct vmm_x86_cpuid *c, const struct cpuid_feature *f)
+{
+    if (f->needs && vmm_x86_cpuid_has(c, f->needs) != 1)
+        return f->needs;
+    for (size_t i = 0; i < vmm_cpuid_need_count; i++)
+        if (strcmp(vmm_cpuid_needs[i].name, f->name) == 0 &&
+            vmm_x86_cpuid_has(c, vmm_cpuid_needs[i].needs) != 1)
+            return vmm_cpuid_needs[i].needs;
+    return NULL;
+}
+
 /* A feature goes when what it needs has gone; what needs it goes in the next round. */
 static void drop_dependents(struct vmm_x86_cpuid *c)
 {
@@ -67,12 +112,22 @@ static void drop_dependents(struct vmm_x86_cpuid *c)
         changed = false;
         for (size_t i = 0; i < vmm_cpuid_feature_count; i++) {
             const struct cpuid_feature *f = &vmm_cpuid_features[i];
-            if (!f->needs || !shows(c, f) || vmm_x86_cpuid_has(c, f->needs) == 1)
+            if (!shows(c, f) || !missing_need(c, f))
                 continue;
             show(c, f, false);
             changed = true;
         }
     }
+}
+
+/* AMD repeats bits of leaf 1 EDX in 0x80000001 EDX (APM vol. 3, E.4.2). */
+#define AMD_REPEATED 0x0183f3ffu
+static void repeat_bits(struct vmm_x86_cpuid *c)
+{
+    const struct vmm_x86_cpuid_entry *leaf1 = vmm_x86_cpuid_find(c, 1, 0);
+    struct vmm_x86_cpuid_entry *extended = vmm_x86_cpuid_find(c, 0x80000001, 0);
+    if (leaf1 && extended && vmm_cpuid_is_amd(c))
+        extended->edx = (extended->edx & ~AMD_REPEATED) | (leaf1->edx & AMD_REPEATED);
 }
 
 /* The state components of leaf 0xd follow the features (SDM vol. 1, 13.1). */
@@ -105,6 +160,24 @@ static bool taken_away(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, cons
     return vmm_x86_cpuid_has(host, feature) == 1 && vmm_x86_cpuid_has(c, feature) != 1;
 }
 
+/* Supervisor components and the compacted format's size are XSAVES's own (SDM vol. 1, 13.2). */
+static void fit_supervisor(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host)
+{
+    struct vmm_x86_cpuid_entry *e = vmm_x86_cpuid_find(c, 0xd, 1);
+    if (!e || !taken_away(c, host, "xsaves"))
+        return;
+    e->ecx = e->edx = 0;
+    if (vmm_x86_cpuid_has(c, "xsavec") != 1)
+        e->ebx = 0;
+    size_t out = 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const struct vmm_x86_cpuid_entry *part = &c->entries[i];
+        if (part->leaf != 0xd || part->subleaf < 2 || !(part->ecx & 1))
+            c->entries[out++] = *part;
+    }
+    c->count = out;
+}
+
 /* Only what the policy took away goes: where KVM's table describes components without the feature
  * bits (PVM, whose guests see the processor's own bits), it knows best. */
 static void fit_xsave(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host)
@@ -118,8 +191,10 @@ static void fit_xsave(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host)
     for (size_t i = 0; i < VMM_ARRAY_SIZE(components); i++)
         if (taken_away(c, host, components[i].feature))
             mask &= ~components[i].mask;
+    fit_supervisor(c, host);
     if (mask == main_leaf->eax)
         return;
+    main_leaf = vmm_x86_cpuid_find(c, 0xd, 0); /* entries may have moved */
     main_leaf->eax = mask;
     uint32_t size = mask ? 576 : 0; /* the legacy area and the header */
     for (uint32_t i = 2; i < 32; i++) {
@@ -148,6 +223,29 @@ static int apply_base(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const
                          (int)length, name);
 }
 
+/* With all that it needs; a host that gives a feature gives these too, or its table is odd. */
+static int add_feature(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host,
+                       const struct cpuid_feature *wanted, struct vmm_error *err)
+{
+    const struct cpuid_feature *f = wanted;
+    for (const char *missing; (missing = missing_need(c, f)) != NULL;) {
+        const struct cpuid_feature *needed = vmm_cpuid_feature_by_name(missing, strlen(missing));
+        if (!shows(host, needed))
+            return vmm_error_set(err, -ENOTSUP,
+                                 "CPU policy: \"%s\" needs \"%s\", which this host cannot give",
+                                 wanted->name, needed->name);
+        const char *deeper = missing_need(c, needed);
+        if (deeper) { /* the needs of what is needed come first */
+            f = needed;
+            continue;
+        }
+        show(c, needed, true);
+        f = wanted;
+    }
+    show(c, wanted, true);
+    return 0;
+}
+
 static int apply_feature(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const char *token,
                          size_t length, struct vmm_error *err)
 {
@@ -155,10 +253,13 @@ static int apply_feature(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, co
     if (!f)
         return vmm_error_set(err, -EINVAL, "CPU policy: there is no feature \"%.*s\"",
                              (int)length - 1, token + 1);
-    if (token[0] == '+' && !shows(host, f))
+    if (token[0] == '-') {
+        show(c, f, false);
+        return 0;
+    }
+    if (!shows(host, f))
         return vmm_error_set(err, -ENOTSUP, "CPU policy: this host cannot give \"%s\"", f->name);
-    show(c, f, token[0] == '+');
-    return 0;
+    return add_feature(c, host, f, err);
 }
 
 static int apply_tokens(struct vmm_x86_cpuid *c, struct vmm_x86_cpuid *host, const char *text,
@@ -192,6 +293,7 @@ int vmm_x86_cpuid_apply_text(struct vmm_x86_cpuid *c, const char *text, struct v
         *c = *host;
     } else {
         drop_dependents(c);
+        repeat_bits(c);
         fit_xsave(c, host);
     }
     free(host);

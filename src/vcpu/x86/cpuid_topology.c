@@ -8,6 +8,7 @@
 #include "vcpu/x86/cpuid.h"
 #include "vm/ioctl.h"
 
+#include <asm/kvm_para.h>
 #include <stdlib.h>
 
 #define HTT        (1u << 28) /* leaf 1 EDX: several logical processors */
@@ -44,19 +45,17 @@ static int lay_out(const struct vmm_x86_topology *given, struct layout *l)
     return 0;
 }
 
-static bool is_amd(struct vmm_x86_cpuid *c)
+static uint32_t at_most(uint32_t value, uint32_t most)
 {
-    const struct vmm_x86_cpuid_entry *e = vmm_x86_cpuid_find(c, 0, 0);
-    /* "AuthenticAMD" and "HygonGenuine" */
-    return e && ((e->ebx == 0x68747541 && e->ecx == 0x444d4163) ||
-                 (e->ebx == 0x6f677948 && e->ecx == 0x656e6975));
+    return value < most ? value : most;
 }
 
-static void fill_leaf1(struct vmm_x86_cpuid_entry *e, uint32_t id, const struct layout *l)
+/* EBX 16 to 23 are the APIC ids that a socket has room for (SDM), or its processors (APM). */
+static void fill_leaf1(struct vmm_x86_cpuid_entry *e, uint32_t id, const struct layout *l, bool amd)
 {
     uint32_t in_socket = l->threads * l->cores;
-    uint32_t ids = 1u << l->socket_bits;
-    e->ebx = (e->ebx & 0xffffu) | (ids < 255 ? ids : 255) << 16 | (id & 0xff) << 24;
+    uint32_t ids = amd ? in_socket : 1u << l->socket_bits;
+    e->ebx = (e->ebx & 0xffffu) | at_most(ids, 255) << 16 | (id & 0xff) << 24;
     e->edx = in_socket > 1 ? e->edx | HTT : e->edx & ~HTT;
 }
 
@@ -69,9 +68,9 @@ static void fill_cache(struct vmm_x86_cpuid_entry *e, const struct layout *l, bo
     uint32_t level = (e->eax >> 5) & 7;
     uint32_t sharing = 1u << (level >= 3 ? l->socket_bits : l->thread_bits);
     uint32_t cores = 1u << (l->socket_bits - l->thread_bits);
-    e->eax = (e->eax & 0x3fffu) | ((sharing - 1) & 0xfff) << 14;
+    e->eax = (e->eax & 0x3fffu) | at_most(sharing - 1, 0xfff) << 14;
     if (intel)
-        e->eax |= ((cores - 1) & 0x3f) << 26;
+        e->eax |= at_most(cores - 1, 0x3f) << 26;
 }
 
 static void fill_extended(struct vmm_x86_cpuid_entry *e, uint32_t id, const struct layout *l)
@@ -105,7 +104,7 @@ static void fill_entry(struct vmm_x86_cpuid_entry *e, uint32_t id, const struct 
     uint32_t in_socket = l->threads * l->cores;
     switch (e->leaf) {
     case 1:
-        fill_leaf1(e, id, l);
+        fill_leaf1(e, id, l, amd);
         break;
     case 4:
         fill_cache(e, l, true);
@@ -120,7 +119,8 @@ static void fill_entry(struct vmm_x86_cpuid_entry *e, uint32_t id, const struct 
         break;
     case 0x80000008: /* ECX: threads in the socket less one, and the width of their ids */
         if (amd)
-            e->ecx = (e->ecx & ~0xf0ffu) | ((in_socket - 1) & 0xff) | (l->socket_bits & 0xf) << 12;
+            e->ecx = (e->ecx & ~0xf0ffu) | at_most(in_socket - 1, 0xff) |
+                     at_most(l->socket_bits, 0xf) << 12;
         break;
     case 0x8000001d:
         fill_cache(e, l, false);
@@ -131,9 +131,24 @@ static void fill_entry(struct vmm_x86_cpuid_entry *e, uint32_t id, const struct 
         e->ecx = id >> l->socket_bits & 0xff;
         e->edx = 0;
         break;
+    case 0x80000026: /* AMD's newer levels: cleared, 0xb tells all there is */
+        e->eax = e->ebx = e->ecx = e->edx = 0;
+        break;
     default:
         break;
     }
+}
+
+long vmm_x86_apic_id(const struct vmm_x86_topology *topology, uint32_t cpu)
+{
+    struct layout l;
+    int rc = lay_out(topology, &l);
+    if (rc)
+        return rc;
+    uint32_t in_socket = l.threads * l.cores;
+    uint64_t id = (uint64_t)(cpu / in_socket) << l.socket_bits |
+                  (cpu % in_socket / l.threads) << l.thread_bits | cpu % l.threads;
+    return id < UINT32_MAX ? (long)id : -ERANGE; /* all ones is the broadcast */
 }
 
 /* A copy of the table for one vCPU. */
@@ -149,7 +164,7 @@ static int specialize(const struct vmm_x86_cpuid *from, uint32_t id,
         return -ENOMEM;
     *c = *from;
     rc = put_extended(c);
-    bool amd = is_amd(c);
+    bool amd = vmm_cpuid_is_amd(c);
     for (size_t i = 0; i < c->count && !rc; i++)
         fill_entry(&c->entries[i], id, &l, amd);
     if (rc) {
@@ -175,6 +190,14 @@ long vmm_x86_cpuid_for(const struct vmm_x86_cpuid *cpuid, uint32_t id,
     return count;
 }
 
+/* KVM's own features that go through the local APIC (KVM's documentation, x86/cpuid.rst): page faults
+ * that wait, EOI in memory, kicks and messages between processors, longer destinations. */
+#define KVM_APIC_FEATURES                                                                          \
+    (1u << KVM_FEATURE_ASYNC_PF | 1u << KVM_FEATURE_PV_EOI | 1u << KVM_FEATURE_PV_UNHALT |         \
+     1u << KVM_FEATURE_ASYNC_PF_VMEXIT | 1u << KVM_FEATURE_PV_SEND_IPI |                           \
+     1u << KVM_FEATURE_PV_SCHED_YIELD | 1u << KVM_FEATURE_ASYNC_PF_INT |                           \
+     1u << KVM_FEATURE_MSI_EXT_DEST_ID)
+
 /* Without a local APIC in KVM there is none at all, nor what belongs to it. */
 static void drop_apic_features(struct vmm_x86_cpuid *c)
 {
@@ -183,6 +206,9 @@ static void drop_apic_features(struct vmm_x86_cpuid *c)
         leaf1->edx &= ~APIC;
         leaf1->ecx &= ~(1u << 21 | 1u << 24); /* x2APIC, deadline timer */
     }
+    struct vmm_x86_cpuid_entry *kvm = vmm_x86_cpuid_find(c, KVM_CPUID_FEATURES, 0);
+    if (kvm)
+        kvm->eax &= ~(uint32_t)KVM_APIC_FEATURES;
 }
 
 int vmm_x86_cpuid_set(const struct vmm_x86_cpuid *cpuid, struct vmm_vcpu *vcpu,
