@@ -129,6 +129,37 @@ static void a_kick_before_the_run_is_kept(void **state)
     guest_free(&g);
 }
 
+static void *run_once(void *arg)
+{
+    struct guest *g = arg;
+    static struct vmm_exit exit = VMM_EXIT_INIT;
+    assert_int_equal(vmm_vcpu_run(g->cpus[0], &exit), 0);
+    return &exit;
+}
+
+/* After the last look at the requests and before KVM_RUN: the thread is held at the gate there. Only
+ * the flag in kvm_run can bring such a kick. */
+static void a_kick_at_the_last_moment_is_kept(void **state)
+{
+    struct guest g;
+    pthread_t thread;
+    void *result;
+    (void)state;
+    guest_start(&g, spin, 32, VMM_IRQCHIP_KERNEL);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(vmm_vcpu_keep_out(g.cpus[0]), 0);
+        assert_int_equal(pthread_create(&thread, NULL, run_once, &g), 0);
+        usleep(3000);
+        vmm_vcpu_kick(g.cpus[0]);
+        usleep(1000); /* its signal is spent */
+        vmm_vcpu_let_in(g.cpus[0]);
+        assert_int_equal(pthread_join(thread, &result), 0);
+        assert_int_equal(((struct vmm_exit *)result)->reason, VMM_EXIT_KICKED);
+    }
+    assert_int_equal(counted(&g), 0); /* not one instruction */
+    guest_free(&g);
+}
+
 static struct vmm_vcpu *kicked_by_signal;
 static void kick_handler(int signal_number)
 {
@@ -286,6 +317,35 @@ static void a_paused_vcpu_does_not_start(void **state)
     guest_free(&g);
 }
 
+/* Who comes in while it is paused does not complete the instruction that is open: it is the pauser's. */
+static void a_paused_vcpu_keeps_its_open_instruction(void **state)
+{
+    struct guest g;
+    struct vmm_exit exit = VMM_EXIT_INIT;
+    _Atomic int trouble = 0;
+    struct vmm_x86_regs regs;
+    (void)state;
+    guest_start(&g, ask, 32, VMM_IRQCHIP_KERNEL);
+    guest_run_to(&g, VMM_EXIT_PORT, &exit);
+    *(uint8_t *)exit.u.port.data = 0x5a;
+    assert_int_equal(vmm_vcpu_pause(g.cpus[0]), 0);
+    assert_int_equal(vmm_vcpu_set_io(g.cpus[0], &answering, NULL), 0);
+    assert_int_equal(vmm_vcpu_thread_start(g.cpus[0], ended, &trouble), 0);
+    usleep(20000);
+    assert_int_equal(vmm_x86_get_regs(g.cpus[0], &regs), 0);
+    assert_int_not_equal(regs.rax & 0xff, 0x5a);
+    assert_int_equal(vmm_vcpu_complete(g.cpus[0]), 0);
+    assert_int_equal(vmm_x86_get_regs(g.cpus[0], &regs), 0);
+    assert_int_equal(regs.rax & 0xff, 0x5a);
+    assert_int_equal(vmm_vcpu_resume(g.cpus[0]), 0);
+    while (vmm_vcpu_exit_count(g.cpus[0], VMM_EXIT_PORT) < 10)
+        usleep(100);
+    vmm_vcpu_stop(g.cpus[0]);
+    assert_int_equal(vmm_vcpu_thread_join(g.cpus[0]), 0);
+    assert_int_equal(atomic_load(&trouble), 0);
+    guest_free(&g);
+}
+
 /* Stopping ends a pause's wait; it stays until the restart; the instruction in flight is kept. */
 static void stop_and_restart(void **state)
 {
@@ -435,10 +495,12 @@ int main(void)
         cmocka_unit_test(no_kick_is_lost_in_the_guest),
         cmocka_unit_test(no_kick_is_lost_between_exits),
         cmocka_unit_test(a_kick_before_the_run_is_kept),
+        cmocka_unit_test(a_kick_at_the_last_moment_is_kept),
         cmocka_unit_test(a_signal_handler_may_kick),
         cmocka_unit_test(a_foreign_signal_ends_the_run),
         cmocka_unit_test(pauses_from_many_threads),
         cmocka_unit_test(a_paused_vcpu_does_not_start),
+        cmocka_unit_test(a_paused_vcpu_keeps_its_open_instruction),
         cmocka_unit_test(stop_and_restart),
         cmocka_unit_test(stops_against_pauses),
         cmocka_unit_test(a_handler_may_stop_and_not_pause),
