@@ -88,8 +88,10 @@ def mapped_ranges(_):
 
 def the_button(console):
     assert ask("power-button")["state"] == "running"
-    console.type("dmesg | grep -ci button\n")
-    console.expect(r"\n[1-9]\d*\r", 20)
+    # Debian's cloud kernel has the button's driver as a module that is not loaded: the event's
+    # interrupt is what can be seen.
+    console.type("awk '/Ged/ {print \"ged=\" $2 + $3}' /proc/interrupts\n")
+    console.expect(r"\nged=[1-9]", 20)
 
 
 def quits(console):
