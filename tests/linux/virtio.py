@@ -69,7 +69,7 @@ def disk_is_written(cpus, queues):
         image = folder + "/disk"
         file_system(image)
         with guest(["--disk", f"{image},format=raw,serial=S-1,queues={queues}"], cpus) as console:
-            command(console, "cat /sys/block/vda/serial", r"\nS-1\r")
+            command(console, "cat /sys/block/vda/serial; echo", r"\nS-1\r")
             command(console, "ls /sys/block/vda/mq | wc -l", rf"\n{min(queues, cpus)}\r")
             command(console, "mount /dev/vda /mnt && echo mount''ed", "mounted")
             command(console, "cp -r /bin /modules /init /mnt/; head -c 3000001 /dev/urandom >/mnt/big;"
