@@ -33,20 +33,18 @@ long vmm_x86_msr_list(struct vmm_host *host, uint32_t *indices, size_t max)
 static long transfer(struct vmm_vcpu *vcpu, unsigned long request, struct vmm_x86_msr *msrs,
                      size_t count)
 {
-    struct {
-        struct kvm_msrs header;
-        struct kvm_msr_entry entries[MSRS_A_CALL];
-    } buffer;
+    uint64_t space[(sizeof(struct kvm_msrs) + MSRS_A_CALL * sizeof(struct kvm_msr_entry)) /
+                   sizeof(uint64_t)] = {0};
+    struct kvm_msrs *buffer = (struct kvm_msrs *)(void *)space;
     uint32_t n = (uint32_t)(count < MSRS_A_CALL ? count : MSRS_A_CALL);
-    memset(&buffer, 0, sizeof(buffer));
-    buffer.header.nmsrs = n;
+    buffer->nmsrs = n;
     for (uint32_t i = 0; i < n; i++) {
-        buffer.entries[i].index = msrs[i].index;
-        buffer.entries[i].data = msrs[i].value;
+        buffer->entries[i].index = msrs[i].index;
+        buffer->entries[i].data = msrs[i].value;
     }
-    long rc = vmm_kvm_ioctl_ptr(vcpu->fd, request, &buffer);
+    long rc = vmm_kvm_ioctl_ptr(vcpu->fd, request, buffer);
     for (long i = 0; i < rc && request == KVM_GET_MSRS; i++)
-        msrs[i].value = buffer.entries[i].data;
+        msrs[i].value = buffer->entries[i].data;
     return rc;
 }
 

@@ -377,23 +377,27 @@ static int set_fpu(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_err
 
 /* KVM lists registers that it lets a guest read and not the host write back (some depend on CPUID).
  * One that is refused although it would not change is passed over. */
+static int set_msr(struct vmm_vcpu *vcpu, const struct vmm_x86_msr *msr, struct vmm_error *err)
+{
+    struct vmm_x86_msr now = {.index = msr->index};
+    if (vmm_x86_get_msrs(vcpu, &now, 1) == 1 && now.value == msr->value)
+        return 0;
+    long rc = vmm_x86_set_msrs(vcpu, msr, 1);
+    if (rc < 0)
+        return vmm_error_set(err, (int)rc, "cpu@%u/msrs: %s", vcpu->id, strerror((int)-rc));
+    if (rc != 1)
+        return vmm_error_set(err, -EINVAL, "cpu@%u/msrs: KVM refused 0x%llx for register 0x%x",
+                             vcpu->id, (unsigned long long)msr->value, msr->index);
+    return 0;
+}
+
+/* Only what changes is written: some registers have effects when they are, whatever the value. */
 static int set_msrs(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_error *err)
 {
-    for (size_t next = 0; next < l->msr_count;) {
-        long rc = vmm_x86_set_msrs(vcpu, l->msrs + next, l->msr_count - next);
-        if (rc < 0)
-            return vmm_error_set(err, (int)rc, "cpu@%u/msrs: %s", vcpu->id, strerror((int)-rc));
-        next += (size_t)rc;
-        if (next == l->msr_count)
-            break;
-        struct vmm_x86_msr now = {.index = l->msrs[next].index};
-        if (vmm_x86_get_msrs(vcpu, &now, 1) != 1 || now.value != l->msrs[next].value)
-            return vmm_error_set(err, -EINVAL, "cpu@%u/msrs: KVM refused 0x%llx for register 0x%x",
-                                 vcpu->id, (unsigned long long)l->msrs[next].value,
-                                 l->msrs[next].index);
-        next++;
-    }
-    return 0;
+    int rc = 0;
+    for (size_t i = 0; i < l->msr_count && !rc; i++)
+        rc = set_msr(vcpu, &l->msrs[i], err);
+    return rc;
 }
 
 static int set_all(struct vmm_vcpu *vcpu, const struct loaded *l, struct vmm_error *err)
