@@ -28,6 +28,7 @@
 #include <libvmm/memory.h>
 #include <libvmm/mmu.h>
 #include <libvmm/paging.h>
+#include <libvmm/pci.h>
 #include <libvmm/pm.h>
 #include <libvmm/rtc.h>
 #include <libvmm/serial.h>
