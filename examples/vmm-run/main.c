@@ -134,7 +134,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     m.memory_size = o->memory;
     m.cpus = o->cpus;
     m.kick_signal = (uint32_t)SIGRTMIN;
-    m.on_reset = VMM_ON_RESET_END; /* a restart makes a new machine, see main() */
+    m.on_reset = o->no_reboot ? VMM_ON_RESET_END : VMM_ON_RESET_RESTART;
     m.debug_exit = o->debug_exit;
     m.assist = o->assist;
     m.shared_memory = o->control != NULL;
@@ -161,7 +161,7 @@ static int set_kernel(struct run *run, struct vmm_error *err)
     return vmm_machine_set_kernel(run->machine, &k, err);
 }
 
-/* What lasts over restarts. 0, or the exit status after a message. */
+/* Everything up to the first guest instruction. 0, or the exit status after a message. */
 static int set_up(struct run *run)
 {
     struct vmm_error err = VMM_ERROR_INIT;
@@ -184,22 +184,6 @@ static int set_up(struct run *run)
         if (rc)
             return fail("--debug-console", rc, &err);
     }
-    if (run->options.timeout_s) {
-        rc = vmm_timer_new(run->loop, time_is_up, run, &run->timeout);
-        if (!rc)
-            rc = vmm_timer_set(run->timeout, vmm_loop_now(run->loop) +
-                                                 (uint64_t)run->options.timeout_s * 1000000000u);
-        if (rc)
-            return fail("--timeout", rc, &err);
-    }
-    return 0;
-}
-
-/* A machine, up to its first instruction. 0, or the exit status after a message. */
-static int set_up_machine(struct run *run)
-{
-    struct vmm_error err = VMM_ERROR_INIT;
-    int rc;
     rc = make_machine(run, &err);
     if (rc)
         return fail("the machine", rc, &err);
@@ -217,6 +201,14 @@ static int set_up_machine(struct run *run)
         rc = control_new(run->machine, run->options.control, &run->control, &err);
         if (rc)
             return fail("--control", rc, &err);
+    }
+    if (run->options.timeout_s) {
+        rc = vmm_timer_new(run->loop, time_is_up, run, &run->timeout);
+        if (!rc)
+            rc = vmm_timer_set(run->timeout, vmm_loop_now(run->loop) +
+                                                 (uint64_t)run->options.timeout_s * 1000000000u);
+        if (rc)
+            return fail("--timeout", rc, &err);
     }
     return 0;
 }
@@ -243,8 +235,7 @@ static int status_of(const struct run *run, const struct vmm_outcome *outcome)
     }
 }
 
-/* `again`: the guest asked for a reset, and gets a new machine. */
-static int run_to_the_end(struct run *run, bool *again)
+static int run_to_the_end(struct run *run)
 {
     struct vmm_error err = VMM_ERROR_INIT;
     struct vmm_outcome outcome = VMM_OUTCOME_INIT;
@@ -256,9 +247,6 @@ static int run_to_the_end(struct run *run, bool *again)
     if (rc)
         return fail("event loop", rc, &err);
     run->times.ended = time_now();
-    *again = outcome.reason == VMM_END_RESET && !run->options.no_reboot;
-    if (*again)
-        return 0;
     vmm_chardev_restore_terminal(run->serial);
     int status = status_of(run, &outcome);
     if (run->options.report) {
@@ -280,20 +268,12 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     status = set_up(&run);
-    while (status == 0) {
-        bool again = false;
-        status = set_up_machine(&run);
-        if (status == 0)
-            status = run_to_the_end(&run, &again);
-        control_free(run.control);
-        vmm_machine_unref(run.machine);
-        run.control = NULL;
-        run.machine = NULL;
-        if (!again)
-            break;
-    }
+    if (status == 0)
+        status = run_to_the_end(&run);
+    control_free(run.control);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
+    vmm_machine_unref(run.machine);
     vmm_chardev_unref(run.debug_console);
     vmm_chardev_unref(run.serial);
     vmm_loop_unref(run.loop);

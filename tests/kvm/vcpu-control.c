@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 /* Fewer where all is emulated. */
-#define KICKS  (getenv("LIBVMM_NESTED") ? 1000u : 100000u)
+#define KICKS  (getenv("LIBVMM_NESTED") ? 10000u : 100000u)
 #define PAUSES 2000u
 
 /* Counts in memory, for ever. */

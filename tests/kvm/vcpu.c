@@ -389,7 +389,7 @@ static void *run_until_stopped(void *arg)
 static void no_kick_is_lost(void **state)
 {
     (void)state;
-    const uint64_t kicks = getenv("LIBVMM_NESTED") ? 500 : 20000; /* slow where all is emulated */
+    const uint64_t kicks = getenv("LIBVMM_NESTED") ? 4000 : 20000; /* slow where all is emulated */
     struct small_vm s;
     small_vm_open(&s, VMM_IRQCHIP_NONE, 1, spin_code, sizeof(spin_code));
     struct runner r = {.vcpu = s.vcpu[0]};

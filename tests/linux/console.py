@@ -49,8 +49,10 @@ class Console:
         """Wait for a regular expression; returns the match and consumes up to its end."""
         deadline = time.monotonic() + seconds
         expression = re.compile(pattern.encode() if isinstance(pattern, str) else pattern)
+        start = self.at
         while True:
-            match = expression.search(self.output, self.at)
+            length = len(self.output)
+            match = expression.search(self.output, start)
             if match:
                 self.at = match.end()
                 return match
@@ -59,7 +61,10 @@ class Console:
                 raise Timeout(
                     f"waited {seconds} s for {pattern!r}; the last lines were:\n{self.tail()}"
                 )
-            self._read(min(left, 0.5))
+            start = max(self.at, length - 4096)  # what has been searched is not searched again
+            if self._read(min(left, 0.5)):
+                while len(self.output) < length + 65536 and self._read(0):
+                    pass
 
     def seen(self, pattern, seconds):
         """Does the text come within so long? It is not consumed."""

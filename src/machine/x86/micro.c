@@ -275,6 +275,26 @@ static size_t memory_map(const struct vmm_machine *m, struct vmm_memory_map_entr
     return n;
 }
 
+/*
+ * All the firmware there is: what a PC's real-mode reset entry does. A kernel on hardware-reduced
+ * ACPI does not use the reset register where it takes the machine for one with UEFI; Linux 6.1 falls
+ * back to the jump to F000:FFF0 (arch/x86/kernel/reboot.c), and would run through zeros there.
+ */
+static int place_reset_vector(struct vmm_machine *m, struct vmm_error *err)
+{
+    const uint16_t port = MICRO_PM_PORT + VMM_PM_RESET;
+    const uint8_t code[] = {
+        0xba,      port & 0xff,
+        port >> 8,                     /* mov dx, the reset register */
+        0xb0,      VMM_PM_RESET_VALUE, /* mov al, its value */
+        0xee,                          /* out dx, al */
+        0xfa,      0xf4,               /* cli; hlt */
+        0xeb,      0xfc,               /* jmp to the cli */
+    };
+    int rc = vmm_memory_write(m->memory, MICRO_RESET_VECTOR, code, sizeof(code));
+    return rc ? vmm_error_set(err, rc, "the reset vector: %s", strerror(-rc)) : 0;
+}
+
 static int load(struct vmm_machine *m, struct vmm_error *err)
 {
     struct vmm_kernel_options k = m->kernel;
@@ -282,6 +302,8 @@ static int load(struct vmm_machine *m, struct vmm_error *err)
     struct vmm_boot_state state = VMM_BOOT_STATE_INIT;
     uint8_t seed[32];
     int rc = vmm_micro_place_tables(m, err);
+    if (!rc)
+        rc = place_reset_vector(m, err);
     if (rc)
         return rc;
     if (!k.kernel.path && !k.kernel.data && k.kernel.fd < 0)

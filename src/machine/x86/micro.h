@@ -14,7 +14,8 @@
 #define MICRO_LEGACY_HOLE     UINT64_C(0x9fc00) /* firmware's area, the VGA window, option ROMs */
 #define MICRO_LEGACY_HOLE_END UINT64_C(0x100000)
 #define MICRO_ACPI_ADDRESS    UINT64_C(0xe0000) /* where guests look for the root pointer */
-#define MICRO_ACPI_ROOM       UINT64_C(0x20000)
+#define MICRO_ACPI_ROOM       UINT64_C(0x1fff0)
+#define MICRO_RESET_VECTOR    UINT64_C(0xffff0) /* F000:FFF0, in the ACPI room's last bytes */
 #define MICRO_IOAPIC          0xfec00000u
 
 #define MICRO_PM_PORT    0x600u
