@@ -138,6 +138,10 @@ VMM_API struct vmm_device *vmm_pci_device(struct vmm_pci *pci);
 VMM_API int vmm_pci_add_capability(struct vmm_pci *pci, uint8_t id, const void *data,
                                    const void *writable, size_t length, uint32_t *offset);
 
+/** Its 256 bytes of configuration space as they are now, for what the guest wrote into a capability.
+ *  The device's lock is held. */
+VMM_API const uint8_t *vmm_pci_config(const struct vmm_pci *pci);
+
 /* For functions that are a part of a device; the device's lock is held. */
 VMM_API void vmm_pci_reset(struct vmm_pci *pci);
 /** The fields go into the node that is open. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /**
  * @file virtio.h
- * Virtio 1.2 devices: the part that all share (status, features, queues), the MMIO transport, and
- * what an embedder needs to write a device of their own.
+ * Virtio 1.2 devices: the part that all share (status, features, queues), the transports (MMIO,
+ * PCI), and what an embedder needs to write a device of their own.
  *
  * A device does not know its transport. It gets callbacks, takes chains of buffers off its queues and
  * gives them back:
@@ -177,6 +177,37 @@ VMM_API size_t vmm_iov_write(const struct iovec *iov, size_t count, uint64_t off
  */
 VMM_API int vmm_virtio_mmio_attach(struct vmm_virtio *virtio, struct vmm_bus *bus, uint64_t address,
                                    struct vmm_irq_line *irq, struct vmm_error *err);
+
+/* The PCI transport (VIRTIO 1.2 §4.1) ---------------------------------------------------------- */
+
+struct vmm_pci;
+struct vmm_pci_host;
+
+struct vmm_virtio_pci_options {
+    size_t size;
+    uint32_t slot; /**< 0: the first free one */
+    uint32_t function;
+    /** Non-zero: also a legacy interface in I/O ports, for drivers from before version 1. Such a driver
+     *  does not accept VMM_VIRTIO_F_VERSION_1, which the device has to allow for. */
+    uint32_t transitional;
+    uint32_t reserved;
+};
+#define VMM_VIRTIO_PCI_OPTIONS_INIT                                                                \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_pci_options), 0, 0, 0, 0                                          \
+    }
+
+/**
+ * Put a device on a PCI bus, with an MSI-X vector for the configuration and for each queue; the bridge
+ * holds it. Where the device has a VM, notifications come by ioeventfd. -EBUSY: it is on a transport;
+ * -ENOTSUP: transitional, and legacy drivers know no such device; else as vmm_pci_host_add().
+ * @param options  NULL: the defaults
+ */
+VMM_API int vmm_virtio_pci_attach(struct vmm_virtio *virtio, struct vmm_pci_host *host,
+                                  const struct vmm_virtio_pci_options *options,
+                                  struct vmm_error *err);
+/** Its PCI function, as for vmm_pci_host_remove(); NULL: it is on another transport, or on none. */
+VMM_API struct vmm_pci *vmm_virtio_pci(struct vmm_virtio *virtio);
 
 /* Devices ------------------------------------------------------------------------------------- */
 

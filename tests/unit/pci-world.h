@@ -102,7 +102,7 @@ static const struct vmm_pci_ops world_ops = {
     .destroy = world_destroy,
 };
 
-static struct vmm_pci_options world_options(struct world *w, const char *name)
+static inline struct vmm_pci_options world_options(struct world *w, const char *name)
 {
     struct vmm_pci_options o = VMM_PCI_OPTIONS_INIT;
     o.name = name;
@@ -161,8 +161,8 @@ static void world_close(struct world *w)
 }
 
 /* On the bridge, which alone holds it then. */
-static struct vmm_pci *world_add(struct world *w, const struct vmm_pci_options *o, uint32_t slot,
-                                 uint32_t function)
+static inline struct vmm_pci *world_add(struct world *w, const struct vmm_pci_options *o,
+                                        uint32_t slot, uint32_t function)
 {
     struct vmm_pci *pci;
     struct vmm_error err = VMM_ERROR_INIT;

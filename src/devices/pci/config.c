@@ -68,6 +68,11 @@ uint16_t vmm_pci_command(const struct vmm_pci *pci)
     return vmm_load_le16(&pci->config[PCI_COMMAND]);
 }
 
+const uint8_t *vmm_pci_config(const struct vmm_pci *pci)
+{
+    return pci->config;
+}
+
 /* Accesses ------------------------------------------------------------------------------------- */
 
 static uint8_t byte_at(struct vmm_pci *pci, uint32_t offset)

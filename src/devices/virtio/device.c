@@ -62,6 +62,18 @@ static bool accept_features(struct vmm_virtio *v)
     return true;
 }
 
+/* No FEATURES_OK from such drivers (§3.1.2), and none of the bits that came with version 1. */
+void vmm_virtio_accept_legacy(struct vmm_virtio *v)
+{
+    if (v->status & STATUS_FEATURES_OK)
+        return;
+    v->wanted &= v->offered & UINT32_MAX;
+    v->accepted = v->wanted;
+    atomic_fetch_or(&v->status, STATUS_FEATURES_OK);
+    if (v->ops.features)
+        v->ops.features(v->ctx, v->wanted);
+}
+
 /* Status --------------------------------------------------------------------------------------- */
 
 void vmm_virtio_reset_locked(struct vmm_virtio *v)
@@ -126,7 +138,10 @@ void vmm_virtio_config_changed(struct vmm_virtio *v)
 
 static void reset(void *ctx)
 {
-    vmm_virtio_reset_locked(ctx);
+    struct vmm_virtio *v = ctx;
+    vmm_virtio_reset_locked(v);
+    if (v->transport && v->transport->power_on)
+        v->transport->power_on(v->transport_ctx);
 }
 
 static int save(void *ctx, struct vmm_state_writer *w)
@@ -172,7 +187,7 @@ static int check_loaded(const struct vmm_virtio *v, const struct loaded *l, stru
     if (l->accepted & ~v->offered)
         return vmm_error_set(err, -ENOTSUP, "%s: features 0x%llx were in use and are not there",
                              name, (unsigned long long)(l->accepted & ~v->offered));
-    if (!(l->status & STATUS_FEATURES_OK) != !l->accepted)
+    if (!(l->status & STATUS_FEATURES_OK) && l->accepted)
         return vmm_error_set(err, -EINVAL, "%s: status and features do not go together", name);
     return 0;
 }

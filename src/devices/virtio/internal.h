@@ -39,6 +39,8 @@ struct vmm_virtio_transport {
     int (*save)(void *ctx, struct vmm_state_writer *w);
     int (*load)(void *ctx, struct vmm_state_reader *r, struct vmm_error *err);
     void (*destroy)(void *ctx);
+    /* Reset of the machine, not of the device by its driver; after `reset`. May be NULL. */
+    void (*power_on)(void *ctx);
 };
 
 /* A queue as its registers have it. */
@@ -95,6 +97,8 @@ struct virtio_desc {
 
 /* For transports; the device's lock is held. */
 void vmm_virtio_set_status(struct vmm_virtio *v, uint32_t status);
+/* A driver from before version 1 has begun to use rings: its features are what it wrote. */
+void vmm_virtio_accept_legacy(struct vmm_virtio *v);
 void vmm_virtio_reset_locked(struct vmm_virtio *v);
 void vmm_virtio_set_features(struct vmm_virtio *v, uint32_t select, uint32_t value);
 void vmm_virtio_config_read(struct vmm_virtio *v, uint64_t offset, void *data, uint32_t length);

@@ -276,7 +276,8 @@ static void add_ioeventfds(struct mmio *m)
 int vmm_virtio_mmio_attach(struct vmm_virtio *v, struct vmm_bus *bus, uint64_t address,
                            struct vmm_irq_line *irq, struct vmm_error *err)
 {
-    static const struct vmm_virtio_transport transport = {interrupt, reset, save, load, destroy};
+    static const struct vmm_virtio_transport transport = {interrupt, reset,   save,
+                                                          load,      destroy, NULL};
     static const struct vmm_region_ops ops = {
         .size = sizeof(ops),
         .read = mmio_read,
