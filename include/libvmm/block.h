@@ -99,6 +99,9 @@ struct vmm_block_ops {
     void (*quiesce)(void *ctx);
     /** Complete what is finished, without the loop's help. NULL: nothing waits for it. */
     void (*reap)(void *ctx);
+    /** Bring every request under way nearer to its end, without the loop's help; called until none is
+     *  left. For drivers that have to do more than wait. NULL: `quiesce`, then `reap`. */
+    void (*drain)(void *ctx);
 };
 
 VMM_API int vmm_block_new(struct vmm_loop *loop, const struct vmm_block_ops *ops, void *ctx,

@@ -30,6 +30,7 @@
 #include <libvmm/paging.h>
 #include <libvmm/pci.h>
 #include <libvmm/pm.h>
+#include <libvmm/qcow2.h>
 #include <libvmm/rtc.h>
 #include <libvmm/serial.h>
 #include <libvmm/smbios.h>

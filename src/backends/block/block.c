@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Block devices, the part that all drivers share: checks, the order of completions, waiting. */
+#include "backends/block/block-driver.h"
 #include "base/util.h"
 
 #include <libvmm/block.h>
@@ -115,7 +116,10 @@ void vmm_block_quiesce(struct vmm_block *b)
 void vmm_block_drain(struct vmm_block *b)
 {
     while (b->in_flight) {
-        vmm_block_quiesce(b);
+        if (b->ops.drain)
+            b->ops.drain(b->ctx);
+        else
+            vmm_block_quiesce(b);
         if (b->ops.reap)
             b->ops.reap(b->ctx);
         tell(b);
@@ -210,6 +214,12 @@ struct vmm_block *vmm_block_unref(struct vmm_block *b)
     vmm_loop_unref(b->loop);
     free(b);
     return NULL;
+}
+
+void *vmm_block_driver_of(const struct vmm_block *b,
+                          void (*submit)(void *ctx, struct vmm_block_request *request))
+{
+    return b->ops.submit == submit ? b->ctx : NULL;
 }
 
 struct vmm_loop *vmm_block_loop(const struct vmm_block *b)
