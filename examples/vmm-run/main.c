@@ -138,6 +138,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     m.debug_exit = o->debug_exit;
     m.assist = o->assist;
     m.shared_memory = o->control != NULL;
+    m.pci = o->pci;
     m.loop = run->loop;
     m.serial[0] = run->serial;
     m.debug_console = run->debug_console;

@@ -38,6 +38,7 @@ static const char help[] =
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
     "        into a raw image what looks like another.\n"
     "  --rng                     random numbers from the host\n"
+    "  --transport pci|mmio      how the guest finds virtio devices (mmio)\n"
     "\n"
     "Running\n"
     "  --no-reboot               a reset ends the VM\n"
@@ -208,6 +209,14 @@ static int parse_assist(struct run_options *o, const char *text)
     return -1;
 }
 
+static int parse_transport(struct run_options *o, const char *text)
+{
+    o->pci = strcmp(text, "pci") == 0;
+    if (!o->pci && strcmp(text, "mmio") != 0)
+        return usage("--transport: pci or mmio, not \"%s\"", text);
+    return -1;
+}
+
 enum {
     OPT_KERNEL = 256,
     OPT_INITRD,
@@ -222,6 +231,7 @@ enum {
     OPT_ASSIST,
     OPT_DISK,
     OPT_RNG,
+    OPT_TRANSPORT,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -245,6 +255,7 @@ static const struct option long_options[] = {
     {"assist", required_argument, NULL, OPT_ASSIST},
     {"disk", required_argument, NULL, OPT_DISK},
     {"rng", no_argument, NULL, OPT_RNG},
+    {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
@@ -299,6 +310,8 @@ static int take(struct run_options *o, int option, char *value)
     case OPT_RNG:
         o->rng = true;
         return -1;
+    case OPT_TRANSPORT:
+        return parse_transport(o, value);
     case OPT_NO_REBOOT:
         o->no_reboot = true;
         return -1;

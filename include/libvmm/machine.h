@@ -28,6 +28,7 @@
 VMM_BEGIN_DECLS
 
 struct vmm_machine;
+struct vmm_pci_host; /* pci.h */
 
 #define VMM_SERIAL_PORTS 4
 
@@ -81,11 +82,14 @@ struct vmm_machine_options {
     /** The machine has ended; called on the loop's thread, vCPU threads have ended too. */
     void (*ended)(void *ctx, const struct vmm_outcome *outcome);
     void *ended_ctx;
+    /** Non-zero: a PCI host bridge (see vmm_machine_pci()), which virtio devices then go on. */
+    uint32_t pci;
+    uint32_t reserved;
 };
 #define VMM_MACHINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(struct vmm_machine_options), "micro", 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0,            \
-            {0, 0, 0, 0}, 0, 0, 0, 0                                                               \
+            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0                                                         \
     }
 
 /** The boards of this build, for help texts: NULL-terminated, static. */
@@ -103,6 +107,9 @@ VMM_API struct vmm_memory *vmm_machine_memory(const struct vmm_machine *machine)
 VMM_API struct vmm_bus *vmm_machine_mmio(const struct vmm_machine *machine);
 /** NULL on an architecture without ports. */
 VMM_API struct vmm_bus *vmm_machine_ports(const struct vmm_machine *machine);
+/** NULL on a machine without PCI. Functions are added before vmm_machine_realize(), which places their
+ *  BARs, or plugged in later. */
+VMM_API struct vmm_pci_host *vmm_machine_pci(const struct vmm_machine *machine);
 VMM_API struct vmm_loop *vmm_machine_loop(const struct vmm_machine *machine);
 VMM_API uint32_t vmm_machine_cpus(const struct vmm_machine *machine);
 /** NULL before vmm_machine_realize() and beyond the last. */

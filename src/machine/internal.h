@@ -50,6 +50,7 @@ struct vmm_machine {
     struct vmm_vm *vm;
     struct vmm_memory *memory;
     struct vmm_bus *ports, *mmio;
+    struct vmm_pci_host *pci; /* NULL: the board has none, or none was asked for */
     struct vmm_mmu_info mmu;
     struct vmm_loop *loop;
     struct vmm_vcpu **vcpus;

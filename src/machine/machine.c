@@ -3,6 +3,7 @@
 #include "base/util.h"
 #include "machine/internal.h"
 
+#include <libvmm/pci.h>
 #include <libvmm/virtio.h>
 
 #include <fcntl.h>
@@ -167,6 +168,7 @@ struct vmm_machine *vmm_machine_unref(struct vmm_machine *m)
     for (uint32_t i = 0; i < m->vcpu_count; i++)
         vmm_vcpu_unref(m->vcpus[i]);
     free(m->vcpus);
+    vmm_pci_host_unref(m->pci);
     vmm_bus_unref(m->ports);
     vmm_bus_unref(m->mmio);
     if (m->board_data)
@@ -209,6 +211,11 @@ struct vmm_bus *vmm_machine_mmio(const struct vmm_machine *m)
 struct vmm_bus *vmm_machine_ports(const struct vmm_machine *m)
 {
     return m->ports;
+}
+
+struct vmm_pci_host *vmm_machine_pci(const struct vmm_machine *m)
+{
+    return m->pci;
 }
 
 struct vmm_loop *vmm_machine_loop(const struct vmm_machine *m)

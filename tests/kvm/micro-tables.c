@@ -6,7 +6,7 @@
 #define TABLES UINT64_C(0xe0000)
 #define ROOM   0x20000u
 
-static uint8_t *tables_of(uint32_t cpus)
+static uint8_t *tables_of(uint32_t cpus, uint32_t pci)
 {
     struct vmm_error err = VMM_ERROR_INIT;
     struct vmm_machine_options o = VMM_MACHINE_OPTIONS_INIT;
@@ -21,6 +21,7 @@ static uint8_t *tables_of(uint32_t cpus)
     o.memory_size = 16 << 20;
     o.kick_signal = (uint32_t)SIGUSR1;
     o.cpus = cpus;
+    o.pci = pci;
     o.serial[0] = chardev;
     int rc = vmm_machine_new(host, &o, &m, &err);
     if (!rc)
@@ -39,7 +40,7 @@ static void tables_of_a_board(void **state)
     (void)state;
     struct acpica t;
     acpica_begin(&t);
-    uint8_t *image = tables_of(3);
+    uint8_t *image = tables_of(3, 0);
     acpica_extract(&t, image, TABLES, ROOM);
     acpica_recompile(&t);
     acpica_execute(&t,
@@ -52,10 +53,31 @@ static void tables_of_a_board(void **state)
     free(image);
 }
 
+/* The control word of _OSC: hot plug is given, latency tolerance (bit 5) is not. */
+static void tables_of_a_board_with_pci(void **state)
+{
+    (void)state;
+    struct acpica t;
+    acpica_begin(&t);
+    uint8_t *image = tables_of(1, 1);
+    acpica_extract(&t, image, TABLES, ROOM);
+    acpica_recompile(&t);
+    acpica_execute(&t,
+                   "execute \\_SB.PCI0._CRS;execute \\_SB.PCI0._PRT;execute \\_SB.ECAM._CRS;"
+                   "execute \\_SB.PCI0._OSC (5B4DDB33F71F1C4096577441C03DD766) 1 3 "
+                   "(00000000 1F000000 3F000000)",
+                   (const char *const[]){"[Buffer] Length 72", "[Package] Contains 128 Elements",
+                                         "[Buffer] Length 0E",
+                                         "10 00 00 00 1F 00 00 00 1F 00 00 00", NULL});
+    acpica_end(&t);
+    free(image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_of_a_board),
+        cmocka_unit_test(tables_of_a_board_with_pci),
     };
     (void)vmm_kick_signal_install(SIGUSR1); /* or it is there */
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -2,7 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Debian's stock cloud kernel and its own virtio drivers, on the micro board.
 
-    virtio.py VMM_RUN
+    virtio.py VMM_RUN [--transport pci|mmio]
+
+Both transports are tested unless one is named.
 
 The kernel is vmlinuz-* in the folder $LIBVMM_KERNELS, the initramfs $LIBVMM_CACHE/initramfs-virtio.gz
 (make-initramfs makes it, with the modules of the drivers). Needs a complete KVM.
@@ -18,14 +20,16 @@ import tempfile
 from console import Console, Tests
 
 vmm_run = sys.argv[1]
+transports = sys.argv[3:4] if sys.argv[2:3] == ["--transport"] else ["mmio", "pci"]
 kernel = (glob.glob(os.environ.get("LIBVMM_KERNELS", "") + "/vmlinuz-*") or [""])[0]
 initrd = os.path.join(os.environ.get("LIBVMM_CACHE", ""), "initramfs-virtio.gz")
 
 
-def guest(extra, cpus=1):
+def guest(extra, transport, cpus=1):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-         "--memory", "512M", "--cpus", str(cpus), "--timeout", "120", "--verbose", *extra]
+         "--memory", "512M", "--cpus", str(cpus), "--timeout", "120", "--verbose",
+         "--transport", transport, *extra]
     )
     console.expect("user space reached on", 100)
     console.expect("guest# ", 20)
@@ -44,8 +48,8 @@ def power_off(console):
     assert "the guest misused" not in console.text(), console.text()
 
 
-def random_numbers(cpus):
-    with guest(["--rng"], cpus) as console:
+def random_numbers(transport, cpus):
+    with guest(["--rng"], transport, cpus) as console:
         command(console, "cat /sys/class/misc/hw_random/rng_current", r"\nvirtio_rng\.\d+\r")
         sums = [
             command(console, "head -c 100000 /dev/hwrng >/tmp/r; wc -c </tmp/r; md5sum </tmp/r",
@@ -64,11 +68,11 @@ def file_system(image):
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-F", image], check=True)
 
 
-def disk_is_written(cpus, queues):
+def disk_is_written(transport, cpus, queues):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         image = folder + "/disk"
         file_system(image)
-        with guest(["--disk", f"{image},format=raw,serial=S-1,queues={queues}"], cpus) as console:
+        with guest(["--disk", f"{image},format=raw,serial=S-1,queues={queues}"], transport, cpus) as console:
             command(console, "cat /sys/block/vda/serial; echo", r"\nS-1\r")
             command(console, "ls /sys/block/vda/mq | wc -l", rf"\n{min(queues, cpus)}\r")
             command(console, "mount /dev/vda /mnt && echo mount''ed", "mounted")
@@ -90,15 +94,35 @@ def disk_is_written(cpus, queues):
             assert hashlib.md5(data).hexdigest() == digest.decode(), name
 
 
-def read_only_disk():
+def read_only_disk(transport):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         image = folder + "/disk"
         with open(image, "wb") as disk:
             disk.write(b"untouched" + bytes(1 << 20)[9:])
-        with guest(["--disk", image + ",format=raw,readonly=on"]) as console:
+        with guest(["--disk", image + ",format=raw,readonly=on"], transport) as console:
             command(console, "cat /sys/block/vda/ro", r"\n1\r")
             command(console, "head -c 9 /dev/vda; echo", r"\nuntouched\r")
             command(console, "echo x >/dev/vda || echo refus''ed", "refused")
+            power_off(console)
+
+
+def pci_bus():
+    """The bus by its own listing, both ways to configuration space, and interrupts by message."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image = folder + "/disk"
+        with open(image, "wb") as disk:
+            disk.truncate(1 << 20)
+        with guest(["--disk", image + ",format=raw", "--rng"], "pci") as console:
+            command(console, "cd /sys/bus/pci/devices; for d in *; do echo $d $(cat $d/vendor $d/device"
+                    " $d/class); done; cd /", r"0000:00:00.0 0x1b36 0x0008 0x060000\r\n"
+                    r"0000:00:01.0 0x1af4 0x1042 0x018000\r\n"
+                    r"0000:00:02.0 0x1af4 0x1044 0x00ff00\r\n")
+            command(console, "dmesg | grep -c 'MMCONFIG.*\\[bus 00-ff\\]'; echo", r"\n[1-9]\r")
+            command(console, "grep -c MSI.*virtio /proc/interrupts", r"\n[2-9]\r")
+            command(console, "cat /sys/bus/pci/devices/0000:00:01.0/resource",
+                    r"0x00000000c000[0-9a-f]{4} 0x00000000c000[0-9a-f]{4} 0x0000000000\d40204")
+            command(console, "head -c 1 /sys/bus/pci/devices/0000:00:01.0/config | hexdump -C",
+                    r"00000000  f4")
             power_off(console)
 
 
@@ -107,11 +131,15 @@ def main():
     if not (kernel and os.path.exists(initrd)):
         tests.skip("virtio", "LIBVMM_KERNELS or LIBVMM_CACHE names no kernel or initramfs")
         tests.end()
-    for cpus in (1, 2):
-        tests.run(f"hwrng, {cpus} vCPU", random_numbers, cpus)
-    for cpus, queues in ((1, 1), (2, 2)):
-        tests.run(f"disk, {cpus} vCPU, {queues} queues", disk_is_written, cpus, queues)
-    tests.run("disk, read-only", read_only_disk)
+    for transport in transports:
+        for cpus in (1, 2):
+            tests.run(f"hwrng, {transport}, {cpus} vCPU", random_numbers, transport, cpus)
+        for cpus, queues in ((1, 1), (2, 2)):
+            tests.run(f"disk, {transport}, {cpus} vCPU, {queues} queues", disk_is_written,
+                      transport, cpus, queues)
+        tests.run(f"disk, {transport}, read-only", read_only_disk, transport)
+    if "pci" in transports:
+        tests.run("what is on the PCI bus", pci_bus)
     tests.end()
 
 

@@ -557,7 +557,7 @@ static int make_function(struct virtio_pci *p, struct vmm_error *err)
     o.class_code = class_of(v->id);
     o.interrupt_pin = 1;
     o.bars[VIRTIO_PCI_BAR].length = VIRTIO_PCI_BAR_LENGTH;
-    o.bars[VIRTIO_PCI_BAR].flags = VMM_PCI_BAR_64 | VMM_PCI_BAR_PREFETCH;
+    o.bars[VIRTIO_PCI_BAR].flags = VMM_PCI_BAR_64; /* boards put it where 32-bit guests reach it */
     o.msix_vectors = p->vectors;
     o.msix_bar = VIRTIO_PCI_MSIX_BAR;
     o.capabilities = VMM_PCI_CAP_PM | VMM_PCI_CAP_EXPRESS;

@@ -9,6 +9,7 @@
 
 #include <libvmm/assist.h>
 #include <libvmm/debugport.h>
+#include <libvmm/pci.h>
 #include <libvmm/serial.h>
 #include <libvmm/virtio.h>
 #include <libvmm/x86-boot.h>
@@ -160,6 +161,8 @@ static int add_virtio(struct vmm_machine *m, struct vmm_virtio *virtio, struct v
     struct micro *micro = m->board_data;
     uint32_t place = micro->virtio_count;
     struct vmm_irq_line *irq;
+    if (m->pci)
+        return vmm_virtio_pci_attach(virtio, m->pci, NULL, err);
     if (place == MICRO_VIRTIO_MAX)
         return vmm_error_set(err, -ENOSPC, "the board has room for %u virtio devices",
                              MICRO_VIRTIO_MAX);
@@ -207,6 +210,8 @@ static int add_devices(struct vmm_machine *m, struct vmm_error *err)
         rc = add_pm(m, err);
     if (!rc)
         rc = add_rtc(m, err);
+    if (!rc && m->options.pci)
+        rc = vmm_micro_add_pci(m, err);
     return rc ? rc : add_debug_ports(m, err);
 }
 
@@ -258,7 +263,10 @@ static int set_up_vcpu(struct vmm_machine *m, struct vmm_vcpu *vcpu, struct vmm_
 
 /* Loading -------------------------------------------------------------------------------------- */
 
-static size_t memory_map(const struct vmm_machine *m, struct vmm_memory_map_entry entries[4])
+#define MAP_ENTRIES 5
+
+static size_t memory_map(const struct vmm_machine *m,
+                         struct vmm_memory_map_entry entries[MAP_ENTRIES])
 {
     uint64_t size = m->options.memory_size;
     uint64_t low = size < MICRO_LOW_MEMORY_END ? size : MICRO_LOW_MEMORY_END;
@@ -269,6 +277,9 @@ static size_t memory_map(const struct vmm_machine *m, struct vmm_memory_map_entr
     if (low > MICRO_LEGACY_HOLE_END)
         entries[n++] = (struct vmm_memory_map_entry){
             MICRO_LEGACY_HOLE_END, low - MICRO_LEGACY_HOLE_END, VMM_MEMORY_MAP_RAM, 0};
+    if (m->pci) /* guests use it only where it is reserved (PCI firmware specification 3.3, 4.1.2) */
+        entries[n++] = (struct vmm_memory_map_entry){MICRO_ECAM, MICRO_ECAM_LENGTH,
+                                                     VMM_MEMORY_MAP_RESERVED, 0};
     if (size > low)
         entries[n++] =
             (struct vmm_memory_map_entry){MICRO_HIGH_MEMORY, size - low, VMM_MEMORY_MAP_RAM, 0};
@@ -298,12 +309,14 @@ static int place_reset_vector(struct vmm_machine *m, struct vmm_error *err)
 static int load(struct vmm_machine *m, struct vmm_error *err)
 {
     struct vmm_kernel_options k = m->kernel;
-    struct vmm_memory_map_entry entries[4];
+    struct vmm_memory_map_entry entries[MAP_ENTRIES];
     struct vmm_boot_state state = VMM_BOOT_STATE_INIT;
     uint8_t seed[32];
     int rc = vmm_micro_place_tables(m, err);
     if (!rc)
         rc = place_reset_vector(m, err);
+    if (!rc && m->pci)
+        rc = vmm_pci_host_assign(m->pci, err);
     if (rc)
         return rc;
     if (!k.kernel.path && !k.kernel.data && k.kernel.fd < 0)

@@ -5,6 +5,7 @@
 
 #include "machine/internal.h"
 
+#include <libvmm/aml.h>
 #include <libvmm/pm.h>
 #include <libvmm/rtc.h>
 #include <libvmm/x86.h>
@@ -29,6 +30,18 @@
 #define MICRO_VIRTIO_MMIO UINT64_C(0xd0000000)
 #define MICRO_VIRTIO_MAX  16u
 
+#define MICRO_PCI_WINDOW        UINT64_C(0xc0000000)
+#define MICRO_PCI_WINDOW_LENGTH UINT64_C(0x10000000)
+#define MICRO_PCI_HIGH_ALIGN    UINT64_C(0x100000000) /* the high window: above all RAM */
+#define MICRO_PCI_HIGH_LENGTH   UINT64_C(0x800000000)
+#define MICRO_PCI_PORTS         0x1000u
+#define MICRO_PCI_PORTS_LENGTH  0xf000u
+#define MICRO_PCI_CONFIG_PORT   0xcf8u
+#define MICRO_PCI_GSI           16u /* INTA; three more follow */
+#define MICRO_ECAM              UINT64_C(0xe0000000)
+#define MICRO_ECAM_BUSES        256u
+#define MICRO_ECAM_LENGTH       (MICRO_ECAM_BUSES * UINT64_C(0x100000))
+
 struct micro {
     uint32_t virtio_count;
     struct vmm_pm *pm;
@@ -46,6 +59,10 @@ extern const struct micro_serial_place vmm_micro_serial_places[VMM_SERIAL_PORTS]
 
 /* Whose interrupt the virtio device at a place has; at most MICRO_VIRTIO_MAX. */
 extern const uint8_t vmm_micro_virtio_gsis[MICRO_VIRTIO_MAX];
+
+/* micro_pci.c */
+int vmm_micro_add_pci(struct vmm_machine *machine, struct vmm_error *err);
+void vmm_micro_describe_pci(struct vmm_aml *aml, const struct vmm_machine *machine);
 
 /* micro_tables.c */
 int vmm_micro_place_tables(struct vmm_machine *machine, struct vmm_error *err);

@@ -151,6 +151,8 @@ int vmm_micro_place_tables(struct vmm_machine *m, struct vmm_error *err)
     d.legacy_pics = 1;
     d.overrides = overrides;
     d.override_count = VMM_ARRAY_SIZE(overrides);
+    d.ecam_address = m->pci ? MICRO_ECAM : 0;
+    d.ecam_last_bus = MICRO_ECAM_BUSES - 1;
 
     struct vmm_aml *a;
     int rc = vmm_aml_new(&a);
@@ -162,6 +164,8 @@ int vmm_micro_place_tables(struct vmm_machine *m, struct vmm_error *err)
     add_rtc(a);
     add_virtio(a, micro);
     add_events(a);
+    if (m->pci)
+        vmm_micro_describe_pci(a, m);
     vmm_aml_end(a);
     add_sleep_states(a);
     rc = vmm_aml_finish(a, &d.dsdt, &d.dsdt_length);

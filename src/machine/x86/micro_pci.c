@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The PCI host bridge of the `micro` board, and its description in ACPI. */
+#include "base/util.h"
+#include "machine/x86/micro.h"
+
+#include <libvmm/pci.h>
+
+/* Above all RAM, and low enough for processors with few address bits. */
+static uint64_t high_window(const struct vmm_machine *m)
+{
+    uint64_t size = m->options.memory_size;
+    uint64_t high = size > MICRO_LOW_MEMORY_END ? size - MICRO_LOW_MEMORY_END : 0;
+    return vmm_align_up(MICRO_HIGH_MEMORY + high, MICRO_PCI_HIGH_ALIGN);
+}
+
+static int make_lines(struct vmm_machine *m, struct vmm_pci_host_options *o)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < 4 && !rc; i++) {
+        o->intx_numbers[i] = (uint8_t)(MICRO_PCI_GSI + i);
+        rc = vmm_irq_line_new(m->vm, MICRO_PCI_GSI + i, &o->intx[i]);
+    }
+    return rc;
+}
+
+int vmm_micro_add_pci(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct vmm_pci_host_options o = VMM_PCI_HOST_OPTIONS_INIT;
+    o.name = "pci";
+    o.vm = m->vm;
+    o.memory = m->memory;
+    o.mmio = m->mmio;
+    o.ports = m->ports;
+    o.ecam_address = MICRO_ECAM;
+    o.buses = MICRO_ECAM_BUSES;
+    o.config_port = MICRO_PCI_CONFIG_PORT;
+    o.port_window = (struct vmm_pci_window){MICRO_PCI_PORTS, MICRO_PCI_PORTS_LENGTH};
+    o.window = (struct vmm_pci_window){MICRO_PCI_WINDOW, MICRO_PCI_WINDOW_LENGTH};
+    o.high_window = (struct vmm_pci_window){high_window(m), MICRO_PCI_HIGH_LENGTH};
+    int rc = make_lines(m, &o);
+    if (rc)
+        (void)vmm_error_set(err, rc, "PCI interrupt lines: %s", strerror(-rc));
+    else
+        rc = vmm_pci_host_new(&o, &m->pci, err);
+    for (uint32_t i = 0; rc && i < 4; i++)
+        vmm_irq_line_free(o.intx[i]);
+    if (rc)
+        return rc;
+    rc = vmm_machine_add_device(m, vmm_pci_host_device(m->pci));
+    return rc ? vmm_error_set(err, rc, "PCI host bridge: %s", strerror(-rc)) : 0;
+}
+
+/* ACPI ----------------------------------------------------------------------------------------- */
+
+/* What the bridge forwards, and the ports of configuration mechanism 1, which it takes itself. */
+static void add_windows(struct vmm_aml *a, const struct vmm_machine *m)
+{
+    uint64_t high = high_window(m);
+    vmm_aml_name(a, "_CRS");
+    vmm_aml_resources_begin(a);
+    vmm_aml_window(a, VMM_AML_SPACE_BUSES, 16, 0, MICRO_ECAM_BUSES - 1, false);
+    vmm_aml_io(a, MICRO_PCI_CONFIG_PORT, 8);
+    vmm_aml_window(a, VMM_AML_SPACE_PORTS, 16, MICRO_PCI_PORTS,
+                   MICRO_PCI_PORTS + MICRO_PCI_PORTS_LENGTH - 1, false);
+    vmm_aml_window(a, VMM_AML_SPACE_MEMORY, 32, MICRO_PCI_WINDOW,
+                   MICRO_PCI_WINDOW + MICRO_PCI_WINDOW_LENGTH - 1, false);
+    vmm_aml_window(a, VMM_AML_SPACE_MEMORY, 64, high, high + MICRO_PCI_HIGH_LENGTH - 1, true);
+    vmm_aml_end(a);
+}
+
+/* ACPI 6.5, 6.2.13: each device's pins, swizzled, straight to the I/O APIC. */
+static void add_routing(struct vmm_aml *a)
+{
+    vmm_aml_name(a, "_PRT");
+    vmm_aml_package_begin(a, 32 * 4);
+    for (uint32_t slot = 0; slot < 32; slot++)
+        for (uint32_t pin = 0; pin < 4; pin++) {
+            vmm_aml_package_begin(a, 4);
+            vmm_aml_int(a, slot << 16 | 0xffffu);
+            vmm_aml_int(a, pin);
+            vmm_aml_int(a, 0);
+            vmm_aml_int(a, MICRO_PCI_GSI + (slot + pin) % 4);
+            vmm_aml_end(a);
+        }
+    vmm_aml_end(a);
+}
+
+/* name |= bits */
+static void or_into(struct vmm_aml *a, const char *name, uint64_t bits)
+{
+    vmm_aml_op(a, VMM_AML_OR);
+    vmm_aml_path(a, name);
+    vmm_aml_int(a, bits);
+    vmm_aml_path(a, name);
+}
+
+static void dword_of_arg3(struct vmm_aml *a, uint32_t offset, const char *name)
+{
+    vmm_aml_op(a, VMM_AML_DWORD_FIELD);
+    vmm_aml_arg(a, 3);
+    vmm_aml_int(a, offset);
+    vmm_aml_path(a, name);
+}
+
+#define OSC_BAD_UUID    4u
+#define OSC_BAD_VERSION 8u
+#define OSC_MASKED      0x10u
+#define OSC_CONTROL     0x1fu /* hot plug, standard hot plug, PME, error reporting, capabilities */
+
+/* Bits of control that are not ours to give are taken off, and the caller told. */
+static void grant_control(struct vmm_aml *a)
+{
+    dword_of_arg3(a, 8, "CDW3");
+    vmm_aml_op(a, VMM_AML_AND);
+    vmm_aml_path(a, "CDW3");
+    vmm_aml_int(a, OSC_CONTROL);
+    vmm_aml_local(a, 0);
+    vmm_aml_if_begin(a);
+    vmm_aml_op(a, VMM_AML_LNOT);
+    vmm_aml_op(a, VMM_AML_LEQUAL);
+    vmm_aml_path(a, "CDW3");
+    vmm_aml_local(a, 0);
+    or_into(a, "CDW1", OSC_MASKED);
+    vmm_aml_end(a);
+    vmm_aml_op(a, VMM_AML_STORE);
+    vmm_aml_local(a, 0);
+    vmm_aml_path(a, "CDW3");
+}
+
+/* PCI firmware specification 3.3, 4.5.1: the guest controls what PCI Express has by itself. */
+static void add_osc(struct vmm_aml *a)
+{
+    vmm_aml_method_begin(a, "_OSC", 4, true);
+    dword_of_arg3(a, 0, "CDW1");
+    vmm_aml_if_begin(a);
+    vmm_aml_op(a, VMM_AML_LEQUAL);
+    vmm_aml_arg(a, 0);
+    vmm_aml_uuid(a, "33db4d5b-1ff7-401c-9657-7441c03dd766");
+    grant_control(a);
+    vmm_aml_if_begin(a);
+    vmm_aml_op(a, VMM_AML_LNOT);
+    vmm_aml_op(a, VMM_AML_LEQUAL);
+    vmm_aml_arg(a, 1);
+    vmm_aml_int(a, 1);
+    or_into(a, "CDW1", OSC_BAD_VERSION);
+    vmm_aml_end(a);
+    vmm_aml_end(a);
+    vmm_aml_else_begin(a);
+    or_into(a, "CDW1", OSC_BAD_UUID);
+    vmm_aml_end(a);
+    vmm_aml_op(a, VMM_AML_RETURN);
+    vmm_aml_arg(a, 3);
+    vmm_aml_end(a);
+}
+
+/* The motherboard's own, so that nothing else is put over configuration space. */
+static void reserve_ecam(struct vmm_aml *a)
+{
+    vmm_aml_device_begin(a, "ECAM");
+    vmm_aml_name_eisaid(a, "_HID", "PNP0C02");
+    vmm_aml_name_int(a, "_UID", 0);
+    vmm_aml_name(a, "_CRS");
+    vmm_aml_resources_begin(a);
+    vmm_aml_memory32(a, (uint32_t)MICRO_ECAM, (uint32_t)MICRO_ECAM_LENGTH, true);
+    vmm_aml_end(a);
+    vmm_aml_end(a);
+}
+
+void vmm_micro_describe_pci(struct vmm_aml *a, const struct vmm_machine *m)
+{
+    vmm_aml_device_begin(a, "PCI0");
+    vmm_aml_name_eisaid(a, "_HID", "PNP0A08");
+    vmm_aml_name_eisaid(a, "_CID", "PNP0A03");
+    vmm_aml_name_int(a, "_UID", 0);
+    vmm_aml_name_int(a, "_SEG", 0);
+    vmm_aml_name_int(a, "_BBN", 0);
+    vmm_aml_name_int(a, "_CCA", 1);
+    add_windows(a, m);
+    add_routing(a);
+    add_osc(a);
+    vmm_aml_end(a);
+    reserve_ecam(a);
+}
