@@ -102,6 +102,8 @@ struct vmm_block_ops {
     /** Bring every request under way nearer to its end, without the loop's help; called until none is
      *  left. For drivers that have to do more than wait. NULL: `quiesce`, then `reap`. */
     void (*drain)(void *ctx);
+    /** More requests follow (1): they may be begun together. No more (0): begin them. May be NULL. */
+    void (*plug)(void *ctx, uint32_t on);
 };
 
 VMM_API int vmm_block_new(struct vmm_loop *loop, const struct vmm_block_ops *ops, void *ctx,
@@ -114,10 +116,17 @@ VMM_API struct vmm_loop *vmm_block_loop(const struct vmm_block *block);
 
 /** Begin a request. Errors of any kind come by `done`. On the loop's thread. */
 VMM_API void vmm_block_submit(struct vmm_block *block, struct vmm_block_request *request);
+/** Between the two, requests may be collected, to be begun together. They nest. On the loop's thread.
+ *  What is submitted from `done` is collected by itself. */
+VMM_API void vmm_block_plug(struct vmm_block *block);
+VMM_API void vmm_block_unplug(struct vmm_block *block);
 VMM_API void vmm_block_cancel(struct vmm_block *block, struct vmm_block_request *request);
 /** For drivers: the request is finished. `done` is called by the loop, soon, in order. */
 VMM_API void vmm_block_complete(struct vmm_block *block, struct vmm_block_request *request,
                                 int result);
+/** For drivers: call `done` of what is finished now. From a callback of the loop, never from inside
+ *  `submit`, `plug` or `drain`. */
+VMM_API void vmm_block_deliver(struct vmm_block *block);
 /** Wait until nothing touches the vector of any request any more; they are not done by that. For a
  *  device that is reset. Thread-safe; nothing may be submitted meanwhile. May block for as long as
  *  the host's disk takes. */
@@ -143,23 +152,40 @@ VMM_API int vmm_block_range(struct vmm_block *block, uint32_t op, uint32_t flags
 
 /* Raw images ---------------------------------------------------------------------------------- */
 
+#define VMM_BLOCK_ENGINE_AUTO     0u /**< io_uring where the host has it, else threads */
+#define VMM_BLOCK_ENGINE_IO_URING 1u /**< -ENOTSUP where the library or the host lacks it */
+#define VMM_BLOCK_ENGINE_THREADS  2u
+
+#define VMM_BLOCK_CACHE_WRITEBACK 0u /**< the host's page cache; flushes reach the disk */
+#define VMM_BLOCK_CACHE_NONE      1u /**< direct I/O, past the page cache */
+#define VMM_BLOCK_CACHE_UNSAFE    2u /**< flushes and FUA do nothing: for data that may be lost */
+
 struct vmm_block_raw_options {
     size_t size;
     const char *path;   /**< a file or a block device */
     int32_t fd;         /**< where `path` is NULL; duplicated */
     uint32_t read_only; /**< non-zero: never written */
-    uint32_t threads; /**< that carry out requests, at most 64; 0: done on the loop's own thread */
-    uint32_t reserved;
+    /** That carry out requests where io_uring does not, at most 64; 0: the loop's own thread. */
+    uint32_t threads;
+    uint32_t engine; /**< VMM_BLOCK_ENGINE_… */
+    /** VMM_BLOCK_CACHE_…. NONE: requests that the host cannot do directly (memory or offset not aligned
+     *  as its disk wants) go through the page cache; -EINVAL where the file system has no direct I/O. */
+    uint32_t cache;
+    uint32_t unlocked; /**< non-zero: take no locks; the caller keeps other writers away */
 };
 #define VMM_BLOCK_RAW_OPTIONS_INIT                                                                 \
     {                                                                                              \
-        sizeof(struct vmm_block_raw_options), 0, -1, 0, 0, 0                                       \
+        sizeof(struct vmm_block_raw_options), 0, -1, 0, 0, 0, 0, 0                                 \
     }
 
-/** A file whose bytes are the disk's. The image is locked against a second writer (-EBUSY). -EINVAL:
- *  its length is zero or not a multiple of 512; -EACCES, -ENOENT, what the host said else. */
+/** A file whose bytes are the disk's. The image is locked as QEMU does it, so that one of ours or of
+ *  QEMU's refuses to open (-EBUSY) what another writes; readers go together. -EINVAL: its length is
+ *  zero or not a multiple of 512; -EACCES, -ENOENT, what the host said else. */
 VMM_API int vmm_block_raw_new(struct vmm_loop *loop, const struct vmm_block_raw_options *options,
                               struct vmm_block **out, struct vmm_error *err);
+/** What carries out its requests: VMM_BLOCK_ENGINE_IO_URING or _THREADS (with none: the loop's own).
+ *  -EINVAL: not a raw image. */
+VMM_API int vmm_block_raw_engine(const struct vmm_block *block);
 
 VMM_END_DECLS
 

@@ -12,6 +12,8 @@
 #define NEXT   0
 #define RESULT 1
 
+#define TURNS 16u
+
 struct vmm_block {
     _Atomic uint32_t refs;
     struct vmm_loop *loop;
@@ -20,6 +22,8 @@ struct vmm_block {
     void *ctx;
     struct vmm_block_info info;
     uint32_t in_flight;
+    uint32_t plugs;
+    bool telling; /* tell() runs and will see what is added to the list */
     struct vmm_block_request *finished, *last;
 };
 
@@ -38,24 +42,47 @@ void vmm_block_complete(struct vmm_block *b, struct vmm_block_request *request, 
         b->last->reserved[NEXT] = (uintptr_t)request;
     else
         b->finished = request;
+    if (!b->last && !b->telling)
+        (void)vmm_timer_set(b->timer, 0);
     b->last = request;
-    (void)vmm_timer_set(b->timer, 0);
 }
 
-/* What is there now: requests that finish meanwhile get the next turn. */
-static void tell(void *ctx)
+static void tell_those(struct vmm_block *b)
 {
-    struct vmm_block *b = ctx;
     struct vmm_block_request *request = b->finished;
     b->finished = b->last = NULL;
-    vmm_block_ref(b);
     while (request) {
         struct vmm_block_request *next = next_of(request);
         b->in_flight--;
         request->done(request, (int)(int64_t)request->reserved[RESULT]);
         request = next;
     }
+}
+
+/* Requests submitted from `done` are begun together. Those among them that finish at once (cached
+ * data) get further turns here, but not for ever: others use the loop too. */
+static void tell(void *ctx)
+{
+    struct vmm_block *b = ctx;
+    if (b->telling)
+        return;
+    vmm_block_ref(b);
+    b->telling = true;
+    for (uint32_t turn = 0; b->finished && turn < TURNS; turn++) {
+        vmm_block_plug(b);
+        tell_those(b);
+        vmm_block_unplug(b);
+    }
+    b->telling = false;
+    if (b->finished)
+        (void)vmm_timer_set(b->timer, 0);
     vmm_block_unref(b);
+}
+
+void vmm_block_deliver(struct vmm_block *b)
+{
+    if (b->finished)
+        tell(b);
 }
 
 /* Requests ------------------------------------------------------------------------------------- */
@@ -94,6 +121,18 @@ void vmm_block_submit(struct vmm_block *b, struct vmm_block_request *request)
         vmm_block_complete(b, request, rc);
     else
         b->ops.submit(b->ctx, request);
+}
+
+void vmm_block_plug(struct vmm_block *b)
+{
+    if (b->plugs++ == 0 && b->ops.plug)
+        b->ops.plug(b->ctx, 1);
+}
+
+void vmm_block_unplug(struct vmm_block *b)
+{
+    if (b->plugs && --b->plugs == 0 && b->ops.plug)
+        b->ops.plug(b->ctx, 0);
 }
 
 void vmm_block_cancel(struct vmm_block *b, struct vmm_block_request *request)
@@ -168,6 +207,20 @@ int vmm_block_resize(struct vmm_block *b, uint64_t length, struct vmm_error *err
     vmm_block_drain(b);
     int rc = b->ops.resize(b->ctx, length, err);
     return rc ? rc : refresh_info(b);
+}
+
+bool vmm_block_list_remove(struct vmm_block_list *list, struct vmm_block_request *request)
+{
+    struct vmm_block_list rest = {0};
+    struct vmm_block_request *r;
+    bool found = false;
+    while ((r = vmm_block_list_pop(list)))
+        if (r == request)
+            found = true;
+        else
+            vmm_block_list_append(&rest, r);
+    *list = rest;
+    return found;
 }
 
 /* Life ----------------------------------------------------------------------------------------- */

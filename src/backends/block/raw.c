@@ -1,195 +1,32 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Raw images: a file or a block device whose bytes are the disk's. Requests are carried out by
- * worker threads, as many as were asked for, or on the spot. The workers touch a request's vector and
- * the file, nothing else; what is finished goes back to the loop by an eventfd.
+ * io_uring (raw_uring.c), by worker threads, as many as were asked for, or on the spot. The workers
+ * touch a request's vector and the file, nothing else; what is finished goes back to the loop by an
+ * eventfd.
  */
+#include "backends/block/raw.h"
 #include "base/util.h"
 
-#include <libvmm/block.h>
-
 #include <fcntl.h>
-#include <linux/falloc.h>
 #include <linux/fs.h>
-#include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define THREADS_MAX 64u
-#define NEXT        3 /* in a request's reserved words: those below are the core's */
-#define RESULT      4
-#define VECTOR_MAX  1024
-#define ZEROES      65536u
-
-static const uint8_t zeroes[ZEROES];
-
-struct list {
-    struct vmm_block_request *first, *last;
-};
-
-struct raw {
-    struct vmm_block *block;
-    int fd;
-    bool read_only, block_device;
-    _Atomic bool flush_failed;
-    int event_fd;
-    struct vmm_source *source;
-    pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t work, idle;
-    struct list waiting, finished;
-    uint32_t busy; /* waiting or being carried out */
-    bool ending;
-    uint32_t thread_count;
-    pthread_t threads[THREADS_MAX];
-};
-
-static void append(struct list *list, struct vmm_block_request *request)
-{
-    request->reserved[NEXT] = 0;
-    if (list->last)
-        list->last->reserved[NEXT] = (uintptr_t)request;
-    else
-        list->first = request;
-    list->last = request;
-}
-
-static struct vmm_block_request *pop(struct list *list)
-{
-    struct vmm_block_request *request = list->first;
-    if (!request)
-        return NULL;
-    list->first = (struct vmm_block_request *)(uintptr_t)request->reserved[NEXT];
-    if (!list->first)
-        list->last = NULL;
-    return request;
-}
-
-/* The work ------------------------------------------------------------------------------------- */
-
-/* One call: the vector from entry `index`, whose first `skip` bytes are done. */
-static ssize_t transfer_some(const struct raw *raw, const struct vmm_block_request *r, size_t index,
-                             size_t skip, uint64_t offset)
-{
-    const struct iovec *v = &r->vector[index];
-    size_t count = r->vector_count - index;
-    struct iovec rest;
-    if (skip) {
-        rest = (struct iovec){(uint8_t *)v->iov_base + skip, v->iov_len - skip};
-        v = &rest;
-        count = 1;
-    }
-    int entries = (int)(count < VECTOR_MAX ? count : VECTOR_MAX);
-    if (r->op == VMM_BLOCK_READ)
-        return preadv(raw->fd, v, entries, (off_t)offset);
-    return pwritev2(raw->fd, v, entries, (off_t)offset, r->flags & VMM_BLOCK_FUA ? RWF_DSYNC : 0);
-}
-
-static int transfer(const struct raw *raw, const struct vmm_block_request *r)
-{
-    size_t index = 0, skip = 0;
-    uint64_t done = 0;
-    while (done < r->length) {
-        ssize_t n = transfer_some(raw, r, index, skip, r->offset + done);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO; /* the file is shorter than it was */
-        done += (uint64_t)n;
-        skip += (size_t)n;
-        while (index < r->vector_count && skip >= r->vector[index].iov_len)
-            skip -= r->vector[index++].iov_len;
-    }
-    return 0;
-}
-
-/* The fsync lesson: after a failure the kernel forgets which pages were dirty, so nothing that was
- * written can be promised any more. */
-static int flush(struct raw *raw)
-{
-    int rc;
-    if (raw->read_only)
-        return 0;
-    if (raw->flush_failed)
-        return -EIO;
-    do
-        rc = fdatasync(raw->fd);
-    while (rc < 0 && errno == EINTR);
-    if (rc < 0) {
-        rc = -errno;
-        raw->flush_failed = true;
-    }
-    return rc;
-}
-
-static int fallocate_range(const struct raw *raw, int mode, uint64_t offset, uint64_t length)
-{
-    int rc;
-    do
-        rc = fallocate(raw->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length);
-    while (rc < 0 && errno == EINTR);
-    return rc < 0 ? -errno : 0;
-}
-
-static int write_zero_bytes(const struct raw *raw, uint64_t offset, uint64_t length)
-{
-    while (length) {
-        size_t part = length < ZEROES ? (size_t)length : ZEROES;
-        ssize_t n = pwrite(raw->fd, zeroes, part, (off_t)offset);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n < 0 ? -errno : -EIO;
-        offset += (uint64_t)n;
-        length -= (uint64_t)n;
-    }
-    return 0;
-}
-
-static int write_zeroes(const struct raw *raw, const struct vmm_block_request *r)
-{
-    int mode = r->flags & VMM_BLOCK_MAY_UNMAP ? FALLOC_FL_PUNCH_HOLE : FALLOC_FL_ZERO_RANGE;
-    int rc = fallocate_range(raw, mode, r->offset, r->length);
-    if (rc == -EOPNOTSUPP || rc == -ENOSYS || rc == -EINVAL)
-        rc = write_zero_bytes(raw, r->offset, r->length);
-    return rc;
-}
-
-static int discard(const struct raw *raw, const struct vmm_block_request *r)
-{
-    int rc = fallocate_range(raw, FALLOC_FL_PUNCH_HOLE, r->offset, r->length);
-    return rc == -EOPNOTSUPP || rc == -ENOSYS ? 0 : rc; /* a hint */
-}
-
-static int carry_out(struct raw *raw, const struct vmm_block_request *r)
-{
-    int rc;
-    switch (r->op) {
-    case VMM_BLOCK_READ:
-    case VMM_BLOCK_WRITE:
-        return transfer(raw, r);
-    case VMM_BLOCK_FLUSH:
-        return flush(raw);
-    case VMM_BLOCK_DISCARD:
-        return discard(raw, r);
-    default:
-        rc = write_zeroes(raw, r);
-        return !rc && (r->flags & VMM_BLOCK_FUA) ? flush(raw) : rc;
-    }
-}
-
 /* Workers -------------------------------------------------------------------------------------- */
 
 static void *worker(void *ctx)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
     uint64_t one = 1;
     pthread_mutex_lock(&raw->lock);
     for (;;) {
-        struct vmm_block_request *request = pop(&raw->waiting);
+        struct vmm_block_request *request = vmm_block_list_pop(&raw->waiting);
         if (!request && raw->ending)
             break;
         if (!request) {
@@ -197,11 +34,11 @@ static void *worker(void *ctx)
             continue;
         }
         pthread_mutex_unlock(&raw->lock);
-        int result = carry_out(raw, request);
+        int result = vmm_raw_carry_out(raw, request);
         pthread_mutex_lock(&raw->lock);
-        request->reserved[RESULT] = (uint64_t)(int64_t)result;
+        request->reserved[VMM_RAW_WORD_RESULT] = (uint64_t)(int64_t)result;
         bool first = !raw->finished.first;
-        append(&raw->finished, request);
+        vmm_block_list_append(&raw->finished, request);
         if (first) {
             ssize_t n = write(raw->event_fd, &one, sizeof(one));
             (void)n; /* full: it is readable already */
@@ -215,21 +52,36 @@ static void *worker(void *ctx)
 
 static void submit(void *ctx, struct vmm_block_request *request)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
+    if (raw->uring) {
+        vmm_raw_uring_submit(raw, request);
+        return;
+    }
     if (raw->thread_count == 0) {
-        vmm_block_complete(raw->block, request, carry_out(raw, request));
+        vmm_block_complete(raw->block, request, vmm_raw_carry_out(raw, request));
         return;
     }
     pthread_mutex_lock(&raw->lock);
-    append(&raw->waiting, request);
+    vmm_block_list_append(&raw->waiting, request);
     raw->busy++;
     pthread_cond_signal(&raw->work);
     pthread_mutex_unlock(&raw->lock);
 }
 
+static void plug(void *ctx, uint32_t on)
+{
+    struct vmm_raw *raw = ctx;
+    if (raw->uring)
+        vmm_raw_uring_plug(raw, on != 0);
+}
+
 static void quiesce(void *ctx)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
+    if (raw->uring) {
+        vmm_raw_uring_quiesce(raw);
+        return;
+    }
     pthread_mutex_lock(&raw->lock);
     while (raw->busy)
         pthread_cond_wait(&raw->idle, &raw->lock);
@@ -238,31 +90,54 @@ static void quiesce(void *ctx)
 
 static void reap(void *ctx)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
+    if (raw->uring) {
+        vmm_raw_uring_reap(raw);
+        return;
+    }
     pthread_mutex_lock(&raw->lock);
-    struct list finished = raw->finished;
-    raw->finished = (struct list){0};
+    struct vmm_block_list finished = raw->finished;
+    raw->finished = (struct vmm_block_list){0};
     pthread_mutex_unlock(&raw->lock);
     struct vmm_block_request *request;
-    while ((request = pop(&finished)))
-        vmm_block_complete(raw->block, request, (int)(int64_t)request->reserved[RESULT]);
+    while ((request = vmm_block_list_pop(&finished)))
+        vmm_block_complete(raw->block, request,
+                           (int)(int64_t)request->reserved[VMM_RAW_WORD_RESULT]);
 }
 
 static void some_finished(void *ctx, uint32_t events)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
     uint64_t count;
     (void)events;
     ssize_t n = read(raw->event_fd, &count, sizeof(count));
     (void)n;
     reap(raw);
+    vmm_block_deliver(raw->block);
+}
+
+/* What a worker has begun goes on to its end. */
+static void cancel(void *ctx, struct vmm_block_request *request)
+{
+    struct vmm_raw *raw = ctx;
+    if (raw->uring) {
+        vmm_raw_uring_cancel(raw, request);
+        return;
+    }
+    pthread_mutex_lock(&raw->lock);
+    bool waiting = vmm_block_list_remove(&raw->waiting, request);
+    if (waiting && --raw->busy == 0)
+        pthread_cond_broadcast(&raw->idle);
+    pthread_mutex_unlock(&raw->lock);
+    if (waiting)
+        vmm_block_complete(raw->block, request, -ECANCELED);
 }
 
 /* Information ---------------------------------------------------------------------------------- */
 
 static int info(void *ctx, struct vmm_block_info *out)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
     struct stat st;
     if (fstat(raw->fd, &st) < 0)
         return -errno;
@@ -281,7 +156,7 @@ static int info(void *ctx, struct vmm_block_info *out)
 /* Holes read as zeros; a file system that cannot tell has data everywhere. */
 static int extent(void *ctx, uint64_t offset, uint64_t length, struct vmm_block_extent *out)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
     off_t data = lseek(raw->fd, (off_t)offset, SEEK_DATA);
     off_t end;
     if (data < 0 && errno != ENXIO)
@@ -300,7 +175,7 @@ static int extent(void *ctx, uint64_t offset, uint64_t length, struct vmm_block_
 
 static int resize(void *ctx, uint64_t length, struct vmm_error *err)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
     if (raw->block_device)
         return vmm_error_set(err, -ENOTSUP, "a block device has the size it has");
     if (ftruncate(raw->fd, (off_t)length) < 0)
@@ -310,7 +185,7 @@ static int resize(void *ctx, uint64_t length, struct vmm_error *err)
 
 /* Life ----------------------------------------------------------------------------------------- */
 
-static void end_threads(struct raw *raw)
+static void end_threads(struct vmm_raw *raw)
 {
     pthread_mutex_lock(&raw->lock);
     raw->ending = true;
@@ -323,8 +198,12 @@ static void end_threads(struct raw *raw)
 
 static void destroy(void *ctx)
 {
-    struct raw *raw = ctx;
+    struct vmm_raw *raw = ctx;
     end_threads(raw);
+    /* Not by closing: the kernel takes a ring, and the files it holds, apart when it likes. */
+    if (raw->locked)
+        vmm_raw_unlock(raw->cached_fd >= 0 ? raw->cached_fd : raw->fd);
+    vmm_raw_uring_free(raw);
     vmm_source_free(raw->source);
     pthread_cond_destroy(&raw->work);
     pthread_cond_destroy(&raw->idle);
@@ -333,11 +212,13 @@ static void destroy(void *ctx)
         close(raw->event_fd);
     if (raw->fd >= 0)
         close(raw->fd);
+    if (raw->cached_fd >= 0)
+        close(raw->cached_fd);
     free(raw);
 }
 
 /* Workers take no signals: those are the embedder's threads' business. */
-static int start_threads(struct raw *raw, uint32_t count)
+static int start_threads(struct vmm_raw *raw, uint32_t count)
 {
     sigset_t all, before;
     sigfillset(&all);
@@ -351,24 +232,10 @@ static int start_threads(struct raw *raw, uint32_t count)
     return -rc;
 }
 
-/* Two that write to one image destroy it; the lock is the file description's, so it ends with us. */
-static int lock_image(struct raw *raw)
-{
-    struct flock lock = {.l_type = (short)(raw->read_only ? F_RDLCK : F_WRLCK),
-                         .l_whence = SEEK_SET};
-    if (fcntl(raw->fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    return errno == EAGAIN || errno == EACCES ? -EBUSY : 0; /* no locks on this file system */
-}
-
-static int open_image(struct raw *raw, const struct vmm_block_raw_options *o, struct vmm_error *err)
+static int check_file(struct vmm_raw *raw, const char *name, struct vmm_error *err)
 {
     struct stat st;
-    const char *name = o->path ? o->path : "the descriptor";
-    raw->read_only = o->read_only != 0;
-    raw->fd = o->path ? open(o->path, (raw->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC)
-                      : fcntl(o->fd, F_DUPFD_CLOEXEC, 0);
-    if (raw->fd < 0 || fstat(raw->fd, &st) < 0)
+    if (fstat(raw->fd, &st) < 0)
         return vmm_error_set(err, -errno, "%s: %s", name, strerror(errno));
     raw->block_device = S_ISBLK(st.st_mode);
     if (!S_ISREG(st.st_mode) && !raw->block_device)
@@ -378,13 +245,71 @@ static int open_image(struct raw *raw, const struct vmm_block_raw_options *o, st
     if (!raw->block_device && (st.st_size == 0 || st.st_size % 512))
         return vmm_error_set(err, -EINVAL, "%s has %lld bytes: a disk has a multiple of 512", name,
                              (long long)st.st_size);
-    if (lock_image(raw))
-        return vmm_error_set(err, -EBUSY, "%s is in use by another program or device", name);
     return 0;
 }
 
-static int prepare(struct raw *raw, struct vmm_loop *loop, const struct vmm_block_raw_options *o,
-                   struct vmm_error *err)
+/* What direct I/O wants of memory and offsets; where the kernel does not say, what suffices for
+ * every disk. */
+static void learn_alignment(struct vmm_raw *raw)
+{
+    raw->memory_align = raw->offset_align = 4096;
+#ifdef STATX_DIOALIGN
+    struct statx stx;
+    if (statx(raw->fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+        (stx.stx_mask & STATX_DIOALIGN) && stx.stx_dio_mem_align && stx.stx_dio_offset_align) {
+        raw->memory_align = stx.stx_dio_mem_align;
+        raw->offset_align = stx.stx_dio_offset_align;
+    }
+#endif
+}
+
+/* The same file again, so that the locks and the caller's descriptor stay as they are. */
+static int open_direct(struct vmm_raw *raw, const char *name, struct vmm_error *err)
+{
+    char path[64];
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", raw->fd);
+    int fd = open(path, (raw->read_only ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    if (fd < 0)
+        return vmm_error_set(err, -errno, "%s: no direct I/O (cache=none) on its file system: %s",
+                             name, strerror(errno));
+    raw->cached_fd = raw->fd;
+    raw->fd = fd;
+    learn_alignment(raw);
+    return 0;
+}
+
+static int open_image(struct vmm_raw *raw, const struct vmm_block_raw_options *o,
+                      struct vmm_error *err)
+{
+    const char *name = o->path ? o->path : "the descriptor";
+    raw->read_only = o->read_only != 0;
+    raw->unsafe = o->cache == VMM_BLOCK_CACHE_UNSAFE;
+    raw->fd = o->path ? open(o->path, (raw->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC)
+                      : fcntl(o->fd, F_DUPFD_CLOEXEC, 0);
+    if (raw->fd < 0)
+        return vmm_error_set(err, -errno, "%s: %s", name, strerror(errno));
+    int rc = check_file(raw, name, err);
+    if (rc)
+        return rc;
+    if (!o->unlocked && vmm_raw_lock(raw->fd, raw->read_only))
+        return vmm_error_set(err, -EBUSY, "%s is in use by another program or device", name);
+    raw->locked = !o->unlocked;
+    return o->cache == VMM_BLOCK_CACHE_NONE ? open_direct(raw, name, err) : 0;
+}
+
+static int start_engine(struct vmm_raw *raw, struct vmm_loop *loop,
+                        const struct vmm_block_raw_options *o)
+{
+    int rc = -ENOTSUP;
+    if (o->engine != VMM_BLOCK_ENGINE_THREADS)
+        rc = vmm_raw_uring_new(raw, loop);
+    if (!rc || o->engine == VMM_BLOCK_ENGINE_IO_URING)
+        return rc;
+    return start_threads(raw, o->threads);
+}
+
+static int prepare(struct vmm_raw *raw, struct vmm_loop *loop,
+                   const struct vmm_block_raw_options *o, struct vmm_error *err)
 {
     int rc = open_image(raw, o, err);
     if (rc)
@@ -394,7 +319,7 @@ static int prepare(struct raw *raw, struct vmm_loop *loop, const struct vmm_bloc
     if (!rc)
         rc = vmm_source_new(loop, raw->event_fd, VMM_POLL_IN, some_finished, raw, &raw->source);
     if (!rc)
-        rc = start_threads(raw, o->threads);
+        rc = start_engine(raw, loop, o);
     return rc ? vmm_error_set(err, rc, "raw image: %s", strerror(-rc)) : 0;
 }
 
@@ -410,16 +335,20 @@ int vmm_block_raw_new(struct vmm_loop *loop, const struct vmm_block_raw_options 
         .destroy = destroy,
         .quiesce = quiesce,
         .reap = reap,
+        .cancel = cancel,
+        .plug = plug,
     };
     struct vmm_block_raw_options o;
     if (!loop || !given || !out || vmm_options_copy(&o, sizeof(o), given))
         return vmm_error_set(err, -EINVAL, "raw image: bad options");
-    if (o.threads > THREADS_MAX)
-        return vmm_error_set(err, -EINVAL, "raw image: at most %u threads", THREADS_MAX);
-    struct raw *raw = calloc(1, sizeof(*raw));
+    if (o.threads > VMM_RAW_THREADS_MAX)
+        return vmm_error_set(err, -EINVAL, "raw image: at most %u threads", VMM_RAW_THREADS_MAX);
+    if (o.engine > VMM_BLOCK_ENGINE_THREADS || o.cache > VMM_BLOCK_CACHE_UNSAFE)
+        return vmm_error_set(err, -EINVAL, "raw image: no such engine or cache mode");
+    struct vmm_raw *raw = calloc(1, sizeof(*raw));
     if (!raw)
         return vmm_error_set(err, -ENOMEM, "out of memory");
-    raw->fd = raw->event_fd = -1;
+    raw->fd = raw->cached_fd = raw->event_fd = -1;
     pthread_mutex_init(&raw->lock, NULL);
     pthread_cond_init(&raw->work, NULL);
     pthread_cond_init(&raw->idle, NULL);
@@ -435,4 +364,12 @@ int vmm_block_raw_new(struct vmm_loop *loop, const struct vmm_block_raw_options 
     }
     *out = raw->block;
     return 0;
+}
+
+int vmm_block_raw_engine(const struct vmm_block *block)
+{
+    const struct vmm_raw *raw = vmm_block_driver_of(block, submit);
+    if (!raw)
+        return -EINVAL;
+    return (int)(raw->uring ? VMM_BLOCK_ENGINE_IO_URING : VMM_BLOCK_ENGINE_THREADS);
 }
