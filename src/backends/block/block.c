@@ -161,7 +161,7 @@ void vmm_block_drain(struct vmm_block *b)
             vmm_block_quiesce(b);
         if (b->ops.reap)
             b->ops.reap(b->ctx);
-        tell(b);
+        tell_those(b);
     }
 }
 

@@ -368,7 +368,7 @@ int vmm_block_raw_new(struct vmm_loop *loop, const struct vmm_block_raw_options 
 
 int vmm_block_raw_engine(const struct vmm_block *block)
 {
-    const struct vmm_raw *raw = vmm_block_driver_of(block, submit);
+    const struct vmm_raw *raw = block ? vmm_block_driver_of(block, submit) : NULL;
     if (!raw)
         return -EINVAL;
     return (int)(raw->uring ? VMM_BLOCK_ENGINE_IO_URING : VMM_BLOCK_ENGINE_THREADS);
