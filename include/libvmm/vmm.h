@@ -10,6 +10,7 @@
 #include <libvmm/acpi.h>
 #include <libvmm/aml.h>
 #include <libvmm/backing.h>
+#include <libvmm/block-filters.h>
 #include <libvmm/block.h>
 #include <libvmm/bus.h>
 #include <libvmm/chardev.h>
