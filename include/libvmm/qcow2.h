@@ -62,12 +62,12 @@ struct vmm_qcow2_options {
     }
 
 /**
- * Open an image.
+ * Open an image. One that was not closed cleanly with lazy refcounts has them counted anew first when
+ * it is opened for writing.
  * Errors: -EINVAL the file is not such an image, or damaged in its header; -ENOTSUP encryption, a
  * feature that is not known, or a compression this library was built without; -EPERM it names
  * another file and neither VMM_QCOW2_FOLLOW nor that file was given; -ELOOP the chain is too long or
- * comes back to itself; -EBUSY in use; -EROFS marked corrupt, or not
- * closed cleanly with lazy refcounts, so only for reading; what the host said.
+ * comes back to itself; -EBUSY in use; -EROFS marked corrupt, so only for reading; what the host said.
  */
 VMM_API int vmm_block_qcow2_new(struct vmm_loop *loop, const struct vmm_qcow2_options *options,
                                 struct vmm_block **out, struct vmm_error *err);
@@ -109,6 +109,76 @@ struct vmm_qcow2_create_options {
  *  (not possible with clusters of that size), what the host said. */
 VMM_API int vmm_qcow2_create(struct vmm_loop *loop, const char *path,
                              const struct vmm_qcow2_create_options *options, struct vmm_error *err);
+
+/* Checking ------------------------------------------------------------------------------------ */
+
+#define VMM_QCOW2_REPAIR_LEAKS  0x1u /**< give back clusters that are counted and not used */
+#define VMM_QCOW2_REPAIR_ERRORS 0x2u /**< all else; table entries that point nowhere are emptied */
+
+struct vmm_qcow2_check_result {
+    size_t size;
+    uint64_t
+        errors; /**< what can cost data, or has: counts too low, entries that point nowhere, … */
+    uint64_t leaks; /**< clusters that are counted more often than used: lost space, harmless */
+    /** Clusters used once that are not marked so: harmless, they are copied when written. */
+    uint64_t unmarked;
+    uint64_t repaired;      /**< of all these */
+    uint64_t clusters;      /**< in the file */
+    uint64_t used_clusters; /**< of those */
+    uint64_t data_clusters; /**< of the disk that are in the image, compressed ones too */
+    uint64_t compressed_clusters;
+};
+#define VMM_QCOW2_CHECK_RESULT_INIT                                                                \
+    {                                                                                              \
+        sizeof(struct vmm_qcow2_check_result), 0, 0, 0, 0, 0, 0, 0, 0                              \
+    }
+
+/**
+ * Count every reference and compare; repair what `repair` (VMM_QCOW2_REPAIR_…) allows. An image that is
+ * damaged, or was not closed cleanly, is opened with VMM_QCOW2_CHECK for this, and opened anew behind
+ * it. Returns 0 where the check was done, whatever it found; -EFBIG the image is too large or too
+ * entangled to be checked (2^28 clusters); -EACCES a repair of a read-only one; -ENOTSUP not a qcow2
+ * image.
+ */
+VMM_API int vmm_qcow2_check(struct vmm_block *block, uint32_t repair,
+                            struct vmm_qcow2_check_result *result, struct vmm_error *err);
+
+/* Internal snapshots -------------------------------------------------------------------------- */
+
+struct vmm_qcow2_snapshot {
+    size_t size;
+    uint64_t length;        /**< of the disk then, in bytes */
+    uint64_t time_ns;       /**< when it was taken: since 1970 */
+    uint64_t guest_time_ns; /**< how long the guest had run */
+    uint64_t vm_state_size; /**< bytes that another program has put behind the disk; 0: none */
+    char id[64];            /**< unique; cut off where longer, as the name */
+    char name[256];
+};
+#define VMM_QCOW2_SNAPSHOT_INIT                                                                    \
+    {                                                                                              \
+        sizeof(struct vmm_qcow2_snapshot), 0, 0, 0, 0, {0},                                        \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
+
+/** How many there are; -ENOTSUP: not a qcow2 image's block device. */
+VMM_API int vmm_qcow2_snapshot_count(struct vmm_block *block);
+/** The one at `index`, in the order of their making. -ENOENT. */
+VMM_API int vmm_qcow2_snapshot_get(struct vmm_block *block, uint32_t index,
+                                   struct vmm_qcow2_snapshot *snapshot);
+/* The next three take a name or an id (a name goes first), and are -EACCES on a read-only image,
+ * -ENOTSUP with a data file. When they fail the disk is as before, or -EIO for good. */
+/** Keep the disk's contents under a new name (1 to 255 bytes). -EEXIST; -EMLINK: refcounts are too
+ *  narrow; -E2BIG: 65536 are there. */
+VMM_API int vmm_qcow2_snapshot_create(struct vmm_block *block, const char *name,
+                                      struct vmm_error *err);
+/** Make the disk what it was; what it is now is lost. Its length may change. -ENOENT. */
+VMM_API int vmm_qcow2_snapshot_revert(struct vmm_block *block, const char *name,
+                                      struct vmm_error *err);
+/** -ENOENT. */
+VMM_API int vmm_qcow2_snapshot_delete(struct vmm_block *block, const char *name,
+                                      struct vmm_error *err);
 
 VMM_END_DECLS
 

@@ -14,11 +14,12 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define MEMORY_QUEUE 512
+#define MEMORY_QUEUE  16384
+#define MEMORY_RESIZE 100 /* an op of the log only */
 
 struct record {
     uint32_t op;
-    bool finished;
+    uint32_t flags;
     uint64_t offset, length;
     uint64_t at; /* of the data in the log's bytes */
 };
@@ -58,8 +59,11 @@ static inline void memory_log(struct memory *m, const struct vmm_block_request *
         m->records = realloc(m->records, m->record_room * sizeof(*m->records));
         assert_non_null(m->records);
     }
-    m->records[m->record_count++] =
-        (struct record){.op = r->op, .offset = r->offset, .length = r->length, .at = m->byte_count};
+    m->records[m->record_count++] = (struct record){.op = r->op,
+                                                    .flags = r->flags,
+                                                    .offset = r->offset,
+                                                    .length = r->length,
+                                                    .at = m->byte_count};
     if (r->op != VMM_BLOCK_WRITE)
         return;
     while (m->byte_count + r->length > m->byte_room) {
@@ -139,7 +143,9 @@ static inline int memory_info(void *ctx, struct vmm_block_info *info)
 static inline int memory_resize(void *ctx, uint64_t length, struct vmm_error *err)
 {
     struct memory *m = ctx;
+    const struct vmm_block_request record = {.op = MEMORY_RESIZE, .length = length};
     (void)err;
+    memory_log(m, &record);
     if (length > m->room) {
         m->room = length * 2;
         m->data = realloc(m->data, m->room);

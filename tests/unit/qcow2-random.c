@@ -13,7 +13,7 @@ struct layout {
 
 static const struct layout layouts[] = {
     {"64 KiB", 16u << 20, 0, {.cluster_size = 65536}},
-    {"512 bytes", 2u << 20, 65536, {.cluster_size = 512}},
+    {"512 bytes", 16u << 20, 65536, {.cluster_size = 512}}, /* more tables than the cache holds */
     {"version 2", 4u << 20, 0, {.cluster_size = 4096, .version = 2}},
     {"2 MiB", 32u << 20, 0, {.cluster_size = 2u << 20}},
     {"refcounts of 1 bit", 8u << 20, 0, {.cluster_size = 4096, .refcount_bits = 1}},

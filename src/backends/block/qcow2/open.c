@@ -238,9 +238,9 @@ static int prepare_writing(struct qcow2 *q, void *arg)
     uint64_t keep = h->autoclear & Q2_AUTOCLEAR_RAW;
     int rc = 0;
     if (h->incompatible & Q2_INCOMPATIBLE_DIRTY)
-        return vmm_error_set(c->err, -EROFS,
-                             "qcow2: the image was not closed cleanly: open it "
-                             "read-only, or repair it first");
+        rc = vmm_q2_count_anew(q, c->err);
+    if (rc)
+        return rc;
     if (h->version >= 3 && h->autoclear != keep) {
         q2_store64(q->head + 88, keep);
         rc = vmm_q2_head_write(q);
@@ -281,6 +281,7 @@ static const struct vmm_block_ops ops = {
     .submit = vmm_q2_submit,
     .info = info,
     .extent = extent,
+    .resize = vmm_q2_resize,
     .cancel = vmm_q2_cancel,
     .destroy = destroy,
     .quiesce = vmm_q2_quiesce,
@@ -317,6 +318,7 @@ int vmm_q2_open(struct vmm_loop *loop, const struct vmm_qcow2_options *o,
     q->flags = o->flags;
     q->alone = o->flags & VMM_QCOW2_ALONE;
     q->read_only = (o->flags & VMM_QCOW2_READ_ONLY) || o->snapshot;
+    q->by_snapshot = o->snapshot;
     q->path = o->path ? strdup(o->path) : NULL;
     int rc = o->path && !q->path ? -ENOMEM : vmm_timer_new(loop, vmm_q2_grow_now, q, &q->timer);
     if (rc)

@@ -188,6 +188,7 @@ struct qcow2 {
     uint32_t rt_size; /* entries */
     struct q2_snapshot *snapshots;
     uint32_t snapshot_count;
+    uint64_t snapshot_table_length; /* bytes in the file */
 
     struct q2_cache cache;
     struct q2_set metadata;
@@ -468,6 +469,17 @@ void vmm_q2_unpacked_free(struct qcow2 *q);
 int vmm_q2_snapshots_read(struct qcow2 *q, struct vmm_error *err);
 void vmm_q2_snapshots_free(struct qcow2 *q);
 struct q2_snapshot *vmm_q2_snapshot_find(struct qcow2 *q, const char *name);
+void vmm_q2_snapshot_free(struct q2_snapshot *snapshot);
+/* Write `count` entries as the image's new table, and make the header point to it; the old one's
+ * clusters are free then. Coroutine; `allocating` held. */
+int vmm_q2_snapshots_write(struct qcow2 *q, const struct q2_snapshot *table, uint32_t count);
+
+/* walk.c: all that an L1 table reaches; coroutine, `allocating` held, everything written --------- */
+
+/* Count every cluster once more (or less); all or nothing where it is more. */
+int vmm_q2_walk_count(struct qcow2 *q, const uint64_t *l1, uint64_t entries, int delta);
+/* Mark what is used once in the active tables, and only that. */
+int vmm_q2_walk_marks(struct qcow2 *q);
 
 /* tables.c ------------------------------------------------------------------------------------- */
 
@@ -477,6 +489,19 @@ int vmm_q2_table_write(struct qcow2 *q, uint64_t offset, const uint64_t *table, 
                        uint64_t clusters);
 /* L1 and refcount table into memory, and what holds metadata. Coroutine. */
 int vmm_q2_tables_read(struct qcow2 *q, struct vmm_error *err);
+/* Find anew where metadata is. */
+int vmm_q2_note_metadata(struct qcow2 *q);
+
+/* check.c -------------------------------------------------------------------------------------- */
+
+/* Count refcounts anew in an image that was not closed cleanly. Coroutine. */
+int vmm_q2_count_anew(struct qcow2 *q, struct vmm_error *err);
+/* Hold all of the image, with nothing under way and everything written. Coroutine. */
+int vmm_q2_hold_all(struct qcow2 *q, struct q2_op *op);
+
+/* resize.c ------------------------------------------------------------------------------------- */
+
+int vmm_q2_resize(void *ctx, uint64_t length, struct vmm_error *err);
 
 /* open.c --------------------------------------------------------------------------------------- */
 

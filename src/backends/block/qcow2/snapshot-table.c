@@ -10,7 +10,7 @@
 #define TABLE_MAX (UINT64_C(64) << 20)
 #define L1_TOTAL  (UINT64_C(1) << 30) /* bytes of all their L1 tables */
 
-static void free_one(struct q2_snapshot *s)
+void vmm_q2_snapshot_free(struct q2_snapshot *s)
 {
     free(s->extra);
     free(s->id);
@@ -20,7 +20,7 @@ static void free_one(struct q2_snapshot *s)
 void vmm_q2_snapshots_free(struct qcow2 *q)
 {
     for (uint32_t i = 0; i < q->snapshot_count; i++)
-        free_one(&q->snapshots[i]);
+        vmm_q2_snapshot_free(&q->snapshots[i]);
     free(q->snapshots);
     q->snapshots = NULL;
     q->snapshot_count = 0;
@@ -135,7 +135,80 @@ int vmm_q2_snapshots_read(struct qcow2 *q, struct vmm_error *err)
         if (!rc)
             rc = check_one(q, s, &total);
     }
+    q->snapshot_table_length = r.at - q->header.snapshots_offset;
     return rc ? vmm_error_set(err, rc, "qcow2: the snapshot table is damaged at entry %u",
                               q->snapshot_count)
               : 0;
+}
+
+/* Writing -------------------------------------------------------------------------------------- */
+
+static uint64_t length_of(const struct q2_snapshot *s)
+{
+    return vmm_align_up(FIXED + EXTRA + s->extra_length + strlen(s->id) + strlen(s->name), 8);
+}
+
+static void put_one(const struct q2_snapshot *s, uint8_t *to)
+{
+    size_t id = strlen(s->id), name = strlen(s->name);
+    q2_store64(to, s->l1_offset);
+    q2_store32(to + 8, s->l1_size);
+    q2_store16(to + 12, (uint16_t)id);
+    q2_store16(to + 14, (uint16_t)name);
+    q2_store32(to + 16, s->seconds);
+    q2_store32(to + 20, s->nanoseconds);
+    q2_store64(to + 24, s->guest_time);
+    q2_store32(to + 32, s->vm_state_size > UINT32_MAX ? 0 : (uint32_t)s->vm_state_size);
+    q2_store32(to + 36, EXTRA + s->extra_length);
+    q2_store64(to + 40, s->vm_state_size);
+    q2_store64(to + 48, s->disk_size);
+    to += FIXED + EXTRA;
+    memcpy(to, s->extra, s->extra_length);
+    memcpy(to + s->extra_length, s->id, id);
+    memcpy(to + s->extra_length + id, s->name, name);
+}
+
+static int write_table(struct qcow2 *q, const struct q2_snapshot *table, uint32_t count,
+                       uint64_t length, uint64_t *offset)
+{
+    uint64_t clusters = (length + q->cluster_size - 1) >> q->cluster_bits, at = 0;
+    *offset = 0;
+    if (!count)
+        return 0;
+    if (length > TABLE_MAX)
+        return -E2BIG;
+    uint8_t *data = vmm_q2_buffer((size_t)(clusters << q->cluster_bits));
+    int rc = data ? vmm_q2_alloc_table(q, clusters, offset) : -ENOMEM;
+    if (!rc) {
+        memset(data, 0, (size_t)(clusters << q->cluster_bits));
+        for (uint32_t i = 0; i < count; at += length_of(&table[i++]))
+            put_one(&table[i], data + at);
+        rc = vmm_q2_write(q, q->file, *offset, data, (size_t)(clusters << q->cluster_bits));
+    }
+    if (!rc)
+        rc = vmm_q2_sync_all(q); /* the table's own refcounts too */
+    free(data);
+    return rc;
+}
+
+int vmm_q2_snapshots_write(struct qcow2 *q, const struct q2_snapshot *table, uint32_t count)
+{
+    uint64_t length = 0, offset, old = q->header.snapshots_offset;
+    for (uint32_t i = 0; i < count; i++)
+        length += length_of(&table[i]);
+    int rc = write_table(q, table, count, length, &offset);
+    if (rc)
+        return rc;
+    q2_store32(q->head + 60, count);
+    q2_store64(q->head + 64, offset);
+    rc = vmm_q2_head_write(q);
+    if (rc) /* which of the two tables is valid is not known */
+        return vmm_q2_damaged(q);
+    uint64_t old_clusters = (q->snapshot_table_length + q->cluster_size - 1) >> q->cluster_bits;
+    if (q->header.snapshot_count)
+        rc = vmm_q2_refcount_add(q, old >> q->cluster_bits, old_clusters, -1);
+    q->header.snapshot_count = count;
+    q->header.snapshots_offset = offset;
+    q->snapshot_table_length = length;
+    return rc;
 }

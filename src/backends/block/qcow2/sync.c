@@ -184,7 +184,8 @@ static int one_turn(struct qcow2 *q, bool refcounts)
 
 bool vmm_q2_needs_sync(const struct qcow2 *q)
 {
-    return q->unsynced || q->cache.dirty_l2 || q->l1_any_dirty || q->freed.count ||
+    /* While a turn is under way, what it has copied is clean here and not yet in the file. */
+    return q->syncing || q->unsynced || q->cache.dirty_l2 || q->l1_any_dirty || q->freed.count ||
            (q->cache.dirty_refcounts && !q->lazy);
 }
 

@@ -71,10 +71,12 @@ static int add_entries(struct qcow2 *q, const uint64_t *table, uint64_t entries,
     return rc;
 }
 
-static int note_metadata(struct qcow2 *q)
+int vmm_q2_note_metadata(struct qcow2 *q)
 {
     const struct q2_header *h = &q->header;
-    int rc = add_range(q, h->l1_offset, (uint64_t)h->l1_size * 8);
+    free(q->metadata.slots);
+    q->metadata = (struct q2_set){0};
+    int rc = add_range(q, q->l1_offset, (uint64_t)q->l1_size * 8);
     if (!rc)
         rc = add_range(q, h->rt_offset, (uint64_t)h->rt_clusters << q->cluster_bits);
     if (!rc)
@@ -101,7 +103,7 @@ int vmm_q2_tables_read(struct qcow2 *q, struct vmm_error *err)
     if (rc)
         return vmm_error_set(err, rc, "qcow2: reading the tables: %s", strerror(-rc));
     rc = vmm_q2_snapshots_read(q, err);
-    if (!rc && !q->read_only && (rc = note_metadata(q)))
+    if (!rc && !q->read_only && (rc = vmm_q2_note_metadata(q)))
         (void)vmm_error_set(err, rc, "qcow2: out of memory");
     return rc;
 }
