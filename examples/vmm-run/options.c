@@ -38,7 +38,9 @@ static const char help[] =
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
     "        into a raw image what looks like another.\n"
     "  --rng                     random numbers from the host\n"
-    "  --transport pci|mmio      how the guest finds virtio devices (mmio)\n"
+    "  --transport mmio|pci|pci-transitional\n"
+    "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
+    "too\n"
     "\n"
     "Running\n"
     "  --no-reboot               a reset ends the VM\n"
@@ -211,9 +213,14 @@ static int parse_assist(struct run_options *o, const char *text)
 
 static int parse_transport(struct run_options *o, const char *text)
 {
-    o->pci = strcmp(text, "pci") == 0;
-    if (!o->pci && strcmp(text, "mmio") != 0)
-        return usage("--transport: pci or mmio, not \"%s\"", text);
+    if (strcmp(text, "mmio") == 0)
+        o->pci = VMM_MACHINE_PCI_NONE;
+    else if (strcmp(text, "pci") == 0)
+        o->pci = VMM_MACHINE_PCI_MODERN;
+    else if (strcmp(text, "pci-transitional") == 0)
+        o->pci = VMM_MACHINE_PCI_TRANSITIONAL;
+    else
+        return usage("--transport: mmio, pci or pci-transitional, not \"%s\"", text);
     return -1;
 }
 

@@ -34,7 +34,7 @@ struct run_options {
     struct disk_option disks[DISKS_MAX];
     uint32_t disk_count;
     bool rng;
-    bool pci; /* the transport of virtio devices */
+    uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool debug_exit;
     bool no_reboot;
     bool verbose;

@@ -62,6 +62,12 @@ struct vmm_outcome {
 #define VMM_ASSIST_OFF  1u
 #define VMM_ASSIST_ON   2u
 
+#define VMM_MACHINE_PCI_NONE 0u
+/** A PCI host bridge (see vmm_machine_pci()), which virtio devices then go on. */
+#define VMM_MACHINE_PCI_MODERN 1u
+/** The same; virtio devices that legacy drivers know have their interface too. */
+#define VMM_MACHINE_PCI_TRANSITIONAL 2u
+
 struct vmm_machine_options {
     size_t size;
     const char *board; /**< "micro" */
@@ -82,8 +88,7 @@ struct vmm_machine_options {
     /** The machine has ended; called on the loop's thread, vCPU threads have ended too. */
     void (*ended)(void *ctx, const struct vmm_outcome *outcome);
     void *ended_ctx;
-    /** Non-zero: a PCI host bridge (see vmm_machine_pci()), which virtio devices then go on. */
-    uint32_t pci;
+    uint32_t pci; /**< VMM_MACHINE_PCI_… */
     uint32_t reserved;
 };
 #define VMM_MACHINE_OPTIONS_INIT                                                                   \

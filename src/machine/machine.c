@@ -38,8 +38,9 @@ static int take_options(struct vmm_machine *m, const struct vmm_machine_options 
         return vmm_error_set(
             err, -EINVAL, "memory of %llu bytes: it must be at least 1 MiB and a multiple of 4096",
             (unsigned long long)o->memory_size);
-    if (o->on_reset > VMM_ON_RESET_END || o->assist > VMM_ASSIST_ON)
-        return vmm_error_set(err, -EINVAL, "machine options: on_reset or assist out of range");
+    if (o->on_reset > VMM_ON_RESET_END || o->assist > VMM_ASSIST_ON ||
+        o->pci > VMM_MACHINE_PCI_TRANSITIONAL)
+        return vmm_error_set(err, -EINVAL, "machine options: on_reset, assist or pci out of range");
     m->cpu = o->cpu ? strdup(o->cpu) : NULL;
     if (o->cpu && !m->cpu)
         return vmm_error_set(err, -ENOMEM, "out of memory");

@@ -126,6 +126,26 @@ def pci_bus():
             power_off(console)
 
 
+def legacy_driver():
+    """Linux's driver told to use the legacy interface; what it wrote is compared outside."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        image = folder + "/disk"
+        with open(image, "wb") as disk:
+            disk.truncate(8 << 20)
+        with guest(["--disk", image + ",format=raw", "--rng"], "pci-transitional") as console:
+            command(console, "rmmod virtio_pci && insmod /modules/*-virtio_pci.ko force_legacy=1 &&"
+                    " cat /sys/bus/pci/devices/0000:00:01.0/device", r"\n0x1001\r")
+            command(console, "cat /sys/bus/virtio/devices/virtio*/features | cut -c33 | sort -u",
+                    r"\n0\r")  # none has VIRTIO_F_VERSION_1
+            command(console, "head -c 99 /dev/hwrng >/tmp/r; head -c 3999901 /dev/urandom >>/tmp/r;"
+                    " dd if=/tmp/r of=/dev/vda bs=64k; sync; echo 3 >/proc/sys/vm/drop_caches;"
+                    " head -c 4000000 /dev/vda | cmp - /tmp/r && echo sa''me", "same", 60)
+            digest = command(console, "md5sum </tmp/r", r"\n([0-9a-f]{32})", 30).group(1)
+            power_off(console)
+        with open(image, "rb") as disk:
+            assert hashlib.md5(disk.read(4000000)).hexdigest() == digest.decode()
+
+
 def main():
     tests = Tests()
     if not (kernel and os.path.exists(initrd)):
@@ -140,6 +160,7 @@ def main():
         tests.run(f"disk, {transport}, read-only", read_only_disk, transport)
     if "pci" in transports:
         tests.run("what is on the PCI bus", pci_bus)
+        tests.run("legacy driver", legacy_driver)
     tests.end()
 
 

@@ -162,7 +162,7 @@ static int add_virtio(struct vmm_machine *m, struct vmm_virtio *virtio, struct v
     uint32_t place = micro->virtio_count;
     struct vmm_irq_line *irq;
     if (m->pci)
-        return vmm_virtio_pci_attach(virtio, m->pci, NULL, err);
+        return vmm_micro_add_virtio_pci(m, virtio, err);
     if (place == MICRO_VIRTIO_MAX)
         return vmm_error_set(err, -ENOSPC, "the board has room for %u virtio devices",
                              MICRO_VIRTIO_MAX);

@@ -62,6 +62,8 @@ extern const uint8_t vmm_micro_virtio_gsis[MICRO_VIRTIO_MAX];
 
 /* micro_pci.c */
 int vmm_micro_add_pci(struct vmm_machine *machine, struct vmm_error *err);
+int vmm_micro_add_virtio_pci(struct vmm_machine *machine, struct vmm_virtio *virtio,
+                             struct vmm_error *err);
 void vmm_micro_describe_pci(struct vmm_aml *aml, const struct vmm_machine *machine);
 
 /* micro_tables.c */

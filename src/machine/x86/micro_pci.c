@@ -4,6 +4,7 @@
 #include "machine/x86/micro.h"
 
 #include <libvmm/pci.h>
+#include <libvmm/virtio.h>
 
 /* Above all RAM, and low enough for processors with few address bits. */
 static uint64_t high_window(const struct vmm_machine *m)
@@ -48,6 +49,19 @@ int vmm_micro_add_pci(struct vmm_machine *m, struct vmm_error *err)
         return rc;
     rc = vmm_machine_add_device(m, vmm_pci_host_device(m->pci));
     return rc ? vmm_error_set(err, rc, "PCI host bridge: %s", strerror(-rc)) : 0;
+}
+
+/* Transitional where that was asked for and there is such a device; what came later is modern. */
+int vmm_micro_add_virtio_pci(struct vmm_machine *m, struct vmm_virtio *virtio,
+                             struct vmm_error *err)
+{
+    struct vmm_virtio_pci_options o = VMM_VIRTIO_PCI_OPTIONS_INIT;
+    o.transitional = m->options.pci == VMM_MACHINE_PCI_TRANSITIONAL;
+    int rc = vmm_virtio_pci_attach(virtio, m->pci, &o, err);
+    if (rc != -ENOTSUP || !o.transitional)
+        return rc;
+    o.transitional = 0;
+    return vmm_virtio_pci_attach(virtio, m->pci, &o, err);
 }
 
 /* ACPI ----------------------------------------------------------------------------------------- */
