@@ -24,6 +24,7 @@
 #include <libvmm/loader.h>
 #include <libvmm/loop.h>
 #include <libvmm/mmu.h>
+#include <libvmm/smbios.h>
 
 VMM_BEGIN_DECLS
 
@@ -139,6 +140,13 @@ VMM_API int vmm_machine_add_virtio(struct vmm_machine *machine, struct vmm_virti
  *  (memory map, tables) are filled in by it. Before vmm_machine_realize(). */
 VMM_API int vmm_machine_set_kernel(struct vmm_machine *machine,
                                    const struct vmm_kernel_options *kernel, struct vmm_error *err);
+
+/** What the guest reads in its SMBIOS tables; without this call they name libvmm and the board.
+ *  Memory map, processors and cores are filled in by the board. Nothing of `options` is kept. Before
+ *  vmm_machine_realize(). -ENOTSUP: the board has no SMBIOS; errors of vmm_smbios_build(). */
+VMM_API int vmm_machine_set_smbios(struct vmm_machine *machine,
+                                   const struct vmm_smbios_options *options,
+                                   struct vmm_error *err);
 
 VMM_API int vmm_machine_realize(struct vmm_machine *machine, struct vmm_error *err);
 /** Realizes first if that has not been done. */

@@ -28,6 +28,9 @@ struct vmm_board {
     int (*add_virtio)(struct vmm_machine *machine, struct vmm_virtio *virtio,
                       struct vmm_error *err);
     int (*power_button)(struct vmm_machine *machine);
+    /* Build the SMBIOS tables that `load` places; NULL: it has none. */
+    int (*set_smbios)(struct vmm_machine *machine, const struct vmm_smbios_options *options,
+                      struct vmm_error *err);
     /* A report of several lines about a fatal exit. */
     void (*describe)(struct vmm_vcpu *vcpu, const struct vmm_exit *exit, char *text, size_t size);
     void (*destroy)(struct vmm_machine *machine);

@@ -329,6 +329,16 @@ int vmm_machine_set_kernel(struct vmm_machine *m, const struct vmm_kernel_option
     return rc;
 }
 
+int vmm_machine_set_smbios(struct vmm_machine *m, const struct vmm_smbios_options *options,
+                           struct vmm_error *err)
+{
+    if (m->phase != MACHINE_NEW)
+        return vmm_error_set(err, -EBUSY, "SMBIOS is set before the machine is realized");
+    if (!m->board->set_smbios)
+        return vmm_error_set(err, -ENOTSUP, "the board \"%s\" has no SMBIOS", m->board->name);
+    return m->board->set_smbios(m, options, err);
+}
+
 /* Realize -------------------------------------------------------------------------------------- */
 
 static int make_vcpus(struct vmm_machine *m, struct vmm_error *err)

@@ -186,6 +186,40 @@ static void bad_options(void **state)
     vmm_host_unref(host);
 }
 
+static void smbios_is_the_embedders(void **state)
+{
+    (void)state;
+    struct vmm_host *host;
+    struct vmm_machine *m;
+    struct vmm_error err = VMM_ERROR_INIT;
+    struct vmm_machine_options o = VMM_MACHINE_OPTIONS_INIT;
+    struct vmm_smbios_options s = VMM_SMBIOS_OPTIONS_INIT;
+    char oem[40000], image[0x8000];
+    const char *strings[] = {oem};
+    assert_int_equal(vmm_host_open(NULL, &host, &err), 0);
+    assert_int_equal(vmm_machine_new(host, &o, &m, &err), 0);
+    memset(oem, 'x', sizeof(oem));
+    oem[sizeof(oem) - 1] = 0;
+    s.product = "appliance";
+    s.serial = "S-1234";
+    s.oem_strings = strings;
+    s.oem_string_count = 1;
+    assert_int_equal(vmm_machine_set_smbios(m, &s, &err), -ENOSPC);
+    oem[20] = 0;
+    assert_int_equal(vmm_machine_set_smbios(m, &s, &err), 0);
+    s.sockets = 100000; /* the board's own count is taken */
+    assert_int_equal(vmm_machine_set_smbios(m, &s, &err), 0);
+    assert_int_equal(vmm_machine_realize(m, &err), 0);
+    assert_int_equal(vmm_machine_set_smbios(m, &s, &err), -EBUSY);
+    assert_int_equal(vmm_memory_read(vmm_machine_memory(m), 0xf8000, image, sizeof(image)), 0);
+    assert_memory_equal(image, "_SM3_", 5);
+    assert_non_null(memmem(image, sizeof(image), "appliance", 10));
+    assert_non_null(memmem(image, sizeof(image), "S-1234", 7));
+    assert_non_null(memmem(image, sizeof(image), "xxxxxxxxxxxxxxxxxxxx", 21));
+    vmm_machine_unref(m);
+    vmm_host_unref(host);
+}
+
 static void a_large_sparse_machine(void **state)
 {
     (void)state;
@@ -216,6 +250,7 @@ int main(void)
         cmocka_unit_test(the_reset_vector_resets),
         cmocka_unit_test(pause_save_and_load),
         cmocka_unit_test(bad_options),
+        cmocka_unit_test(smbios_is_the_embedders),
         cmocka_unit_test(a_large_sparse_machine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -92,6 +92,15 @@ def a_lot_of_output_is_complete_and_in_order():
         assert console.wait(20) == 0
 
 
+def smbios_names_the_machine():
+    with guest() as console:
+        to_shell(console)
+        command(console, "cat /sys/class/dmi/id/sys_vendor", r"\nlibvmm\r")
+        command(console, "cat /sys/class/dmi/id/product_name", r"\nmicro\r")
+        console.type("\x01x")
+        assert console.wait(20) == 0
+
+
 def power_button_reaches_the_guest():
     with guest() as console:
         to_shell(console)
@@ -138,6 +147,7 @@ def main():
     tests.run("--no-reboot ends with status 0", no_reboot_ends)
     tests.run("typing, Ctrl-C and the escape keys", typing_is_echoed_and_edited)
     tests.run("4000 lines arrive whole and in order", a_lot_of_output_is_complete_and_in_order)
+    tests.run("SMBIOS names the machine", smbios_names_the_machine)
     tests.run("the generic event device is there", power_button_reaches_the_guest)
     tests.run("a panic resets", panic_ends_by_reset)
     tests.run("--timeout ends with 124", timeout_ends_with_124)

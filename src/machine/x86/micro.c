@@ -223,6 +223,7 @@ static void destroy(struct vmm_machine *m)
     vmm_pm_unref(micro->pm);
     vmm_rtc_unref(micro->rtc);
     vmm_x86_cpuid_free(micro->cpuid);
+    free(micro->smbios);
     free(micro);
 }
 
@@ -286,6 +287,59 @@ static size_t memory_map(const struct vmm_machine *m,
     return n;
 }
 
+/* The structures come behind the entry point, at the next multiple of 16. */
+#define SMBIOS_TABLES (MICRO_SMBIOS_ADDRESS + 32)
+
+static int set_smbios(struct vmm_machine *m, const struct vmm_smbios_options *given,
+                      struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    struct vmm_smbios_options o = VMM_SMBIOS_OPTIONS_INIT;
+    struct vmm_memory_map_entry entries[4];
+    uint8_t entry[VMM_SMBIOS_ENTRY_SIZE];
+    void *tables;
+    size_t length;
+    int rc = vmm_options_copy(&o, sizeof(o), given);
+    if (rc)
+        return vmm_error_set(err, rc, "SMBIOS options: a structure of another version");
+    o.memory_map = entries;
+    o.memory_map_count = memory_map(m, entries);
+    o.sockets = 1;
+    o.cores_per_socket = m->options.cpus;
+    o.threads_per_core = 1;
+    rc = vmm_smbios_build(&o, SMBIOS_TABLES, entry, &tables, &length, err);
+    if (rc)
+        return rc;
+    if (length > MICRO_SMBIOS_ADDRESS + MICRO_SMBIOS_ROOM - SMBIOS_TABLES) {
+        free(tables);
+        return vmm_error_set(err, -ENOSPC, "SMBIOS tables of %zu bytes: the board has room for %u",
+                             length, (unsigned)MICRO_SMBIOS_ROOM - 32);
+    }
+    free(micro->smbios);
+    memcpy(micro->smbios_entry, entry, sizeof(entry));
+    micro->smbios = tables;
+    micro->smbios_length = length;
+    return 0;
+}
+
+static int place_smbios(struct vmm_machine *m, struct vmm_error *err)
+{
+    struct micro *micro = m->board_data;
+    if (!micro->smbios) {
+        struct vmm_smbios_options o = VMM_SMBIOS_OPTIONS_INIT;
+        o.manufacturer = "libvmm";
+        o.product = m->board->name;
+        int rc = set_smbios(m, &o, err);
+        if (rc)
+            return rc;
+    }
+    int rc = vmm_memory_write(m->memory, SMBIOS_TABLES, micro->smbios, micro->smbios_length);
+    if (!rc)
+        rc = vmm_memory_write(m->memory, MICRO_SMBIOS_ADDRESS, micro->smbios_entry,
+                              sizeof(micro->smbios_entry));
+    return rc ? vmm_error_set(err, rc, "the SMBIOS tables: %s", strerror(-rc)) : 0;
+}
+
 /*
  * All the firmware there is: what a PC's real-mode reset entry does. A kernel on hardware-reduced
  * ACPI does not use the reset register where it takes the machine for one with UEFI; Linux 6.1 falls
@@ -313,6 +367,8 @@ static int load(struct vmm_machine *m, struct vmm_error *err)
     struct vmm_boot_state state = VMM_BOOT_STATE_INIT;
     uint8_t seed[32];
     int rc = vmm_micro_place_tables(m, err);
+    if (!rc)
+        rc = place_smbios(m, err);
     if (!rc)
         rc = place_reset_vector(m, err);
     if (!rc && m->pci)
@@ -355,6 +411,7 @@ const struct vmm_board vmm_board_micro = {
     .load = load,
     .add_virtio = add_virtio,
     .power_button = power_button,
+    .set_smbios = set_smbios,
     .describe = describe,
     .destroy = destroy,
 };

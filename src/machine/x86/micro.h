@@ -15,8 +15,10 @@
 #define MICRO_LEGACY_HOLE     UINT64_C(0x9fc00) /* firmware's area, the VGA window, option ROMs */
 #define MICRO_LEGACY_HOLE_END UINT64_C(0x100000)
 #define MICRO_ACPI_ADDRESS    UINT64_C(0xe0000) /* where guests look for the root pointer */
-#define MICRO_ACPI_ROOM       UINT64_C(0x1fff0)
-#define MICRO_RESET_VECTOR    UINT64_C(0xffff0) /* F000:FFF0, in the ACPI room's last bytes */
+#define MICRO_ACPI_ROOM       UINT64_C(0x18000)
+#define MICRO_SMBIOS_ADDRESS  UINT64_C(0xf8000)
+#define MICRO_SMBIOS_ROOM     UINT64_C(0x7ff0)
+#define MICRO_RESET_VECTOR    UINT64_C(0xffff0) /* F000:FFF0 */
 #define MICRO_IOAPIC          0xfec00000u
 
 #define MICRO_PM_PORT    0x600u
@@ -48,6 +50,9 @@ struct micro {
     struct vmm_rtc *rtc;
     struct vmm_serial *serial[VMM_SERIAL_PORTS];
     struct vmm_x86_cpuid *cpuid;
+    uint8_t smbios_entry[VMM_SMBIOS_ENTRY_SIZE];
+    void *smbios; /* NULL: not set yet */
+    size_t smbios_length;
 };
 
 /* The ports and interrupts of COM1 to COM4. */
