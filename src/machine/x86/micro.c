@@ -295,7 +295,7 @@ static int set_smbios(struct vmm_machine *m, const struct vmm_smbios_options *gi
 {
     struct micro *micro = m->board_data;
     struct vmm_smbios_options o = VMM_SMBIOS_OPTIONS_INIT;
-    struct vmm_memory_map_entry entries[4];
+    struct vmm_memory_map_entry entries[MAP_ENTRIES];
     uint8_t entry[VMM_SMBIOS_ENTRY_SIZE];
     void *tables;
     size_t length;
