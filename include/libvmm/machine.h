@@ -145,8 +145,7 @@ VMM_API int vmm_machine_set_kernel(struct vmm_machine *machine,
  *  Memory map, processors and cores are filled in by the board. Nothing of `options` is kept. Before
  *  vmm_machine_realize(). -ENOTSUP: the board has no SMBIOS; errors of vmm_smbios_build(). */
 VMM_API int vmm_machine_set_smbios(struct vmm_machine *machine,
-                                   const struct vmm_smbios_options *options,
-                                   struct vmm_error *err);
+                                   const struct vmm_smbios_options *options, struct vmm_error *err);
 
 VMM_API int vmm_machine_realize(struct vmm_machine *machine, struct vmm_error *err);
 /** Realizes first if that has not been done. */
