@@ -21,6 +21,17 @@
 #ifdef HAVE_FIBERS
 #include <sanitizer/common_interface_defs.h>
 #endif
+/* ThreadSanitizer has an interface of its own. */
+#if defined(__SANITIZE_THREAD__)
+#define HAVE_TSAN_FIBERS 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAVE_TSAN_FIBERS 1
+#endif
+#endif
+#ifdef HAVE_TSAN_FIBERS
+#include <sanitizer/tsan_interface.h>
+#endif
 
 struct vmm_co {
     struct vmm_co *next;
@@ -34,6 +45,9 @@ struct vmm_co {
     void *fake_self, *fake_outside;
     const void *outside_bottom;
     size_t outside_size;
+#endif
+#ifdef HAVE_TSAN_FIBERS
+    void *fiber, *fiber_outside;
 #endif
 };
 
@@ -73,6 +87,9 @@ static void leave(struct vmm_co *co)
     __sanitizer_start_switch_fiber(co->finished ? NULL : &co->fake_self, co->outside_bottom,
                                    co->outside_size);
 #endif
+#ifdef HAVE_TSAN_FIBERS
+    __tsan_switch_to_fiber(co->fiber_outside, 0);
+#endif
     (void)swapcontext(&co->self, &co->outside);
 #ifdef HAVE_FIBERS
     __sanitizer_finish_switch_fiber(co->fake_self, &co->outside_bottom, &co->outside_size);
@@ -85,6 +102,10 @@ static void enter(struct vmm_co *co)
     group->current = co;
 #ifdef HAVE_FIBERS
     __sanitizer_start_switch_fiber(&co->fake_outside, co->stack + guard_size(), STACK_SIZE);
+#endif
+#ifdef HAVE_TSAN_FIBERS
+    co->fiber_outside = __tsan_get_current_fiber();
+    __tsan_switch_to_fiber(co->fiber, 0);
 #endif
     (void)swapcontext(&co->outside, &co->self);
 #ifdef HAVE_FIBERS
@@ -109,6 +130,9 @@ static void begin(unsigned high, unsigned low)
 
 static void destroy(struct vmm_co *co)
 {
+#ifdef HAVE_TSAN_FIBERS
+    __tsan_destroy_fiber(co->fiber);
+#endif
     munmap(co->stack, guard_size() + STACK_SIZE);
     free(co);
 }
@@ -132,6 +156,9 @@ static struct vmm_co *make(struct vmm_co_group *group)
         free(co);
         return NULL;
     }
+#ifdef HAVE_TSAN_FIBERS
+    co->fiber = __tsan_create_fiber(0);
+#endif
     co->stack = stack;
     co->group = group;
     return co;
