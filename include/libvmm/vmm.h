@@ -28,6 +28,7 @@
 #include <libvmm/memmap.h>
 #include <libvmm/memory.h>
 #include <libvmm/mmu.h>
+#include <libvmm/nbd.h>
 #include <libvmm/paging.h>
 #include <libvmm/pci.h>
 #include <libvmm/pm.h>
