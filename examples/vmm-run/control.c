@@ -28,6 +28,7 @@ struct client {
 
 struct control {
     struct vmm_machine *machine;
+    struct disks *disks;
     struct vmm_source *source;
     int fd;
     uint32_t pauses; /* by this socket */
@@ -64,9 +65,10 @@ static int run_status(struct control *c, const char *argument, int *fds, int *fd
     (void)fd_count;
     vmm_machine_get_outcome(c->machine, &outcome);
     put(c, "{\"state\": \"%s\", \"cpus\": %u, \"outcome\": \"%s\"}",
-        outcome.reason ? "ended"
-        : c->pauses    ? "paused"
-                       : "running",
+        outcome.reason            ? "ended"
+        : c->pauses               ? "paused"
+        : disks_stopped(c->disks) ? "stopped by a disk"
+                                  : "running",
         vmm_machine_cpus(c->machine), vmm_end_name(outcome.reason));
     return 0;
 }
@@ -84,6 +86,7 @@ static int run_resume(struct control *c, const char *argument, int *fds, int *fd
     int rc = c->pauses ? vmm_machine_resume(c->machine) : 0;
     if (!rc)
         c->pauses = 0;
+    disks_retry(c->disks);
     return rc ? rc : run_status(c, argument, fds, fd_count);
 }
 
@@ -177,7 +180,7 @@ static const struct command commands[] = {
     {"help", "this list", run_help},
     {"status", "running, paused or ended", run_status},
     {"pause", "all processors out of the guest", run_pause},
-    {"resume", "and on again", run_resume},
+    {"resume", "and on again; what a disk has failed at is tried again", run_resume},
     {"power-button", "press it; the guest decides", run_power_button},
     {"quit", "end the VM", run_quit},
     {"paging", "paging N: how vCPU N translates addresses", run_paging},
@@ -307,13 +310,14 @@ static int listen_at(struct control *c, const char *path, struct vmm_error *err)
     return rc ? vmm_error_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
-int control_new(struct vmm_machine *machine, const char *path, struct control **out,
-                struct vmm_error *err)
+int control_new(struct vmm_machine *machine, struct disks *disks, const char *path,
+                struct control **out, struct vmm_error *err)
 {
     struct control *c = calloc(1, sizeof(*c));
     if (!c)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     c->machine = machine;
+    c->disks = disks;
     c->fd = -1;
     for (int i = 0; i < CLIENTS_MAX; i++)
         c->clients[i] = (struct client){.control = c, .fd = -1};

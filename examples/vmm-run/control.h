@@ -5,13 +5,15 @@
 #ifndef VMM_RUN_CONTROL_H
 #define VMM_RUN_CONTROL_H
 
+#include "disks.h"
+
 #include <libvmm/vmm.h>
 
 struct control;
 
 /* Listen at `path` (made with mode 0600, removed at the end). Commands run on the loop's thread. */
-int control_new(struct vmm_machine *machine, const char *path, struct control **out,
-                struct vmm_error *err);
+int control_new(struct vmm_machine *machine, struct disks *disks, const char *path,
+                struct control **out, struct vmm_error *err);
 void control_free(struct control *control);
 
 #endif

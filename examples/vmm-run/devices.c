@@ -31,17 +31,13 @@ static int add_rng(struct vmm_machine *machine, struct vmm_error *err)
 }
 
 /* The name is the place on the board, so that it is the same in every run. */
-static int add_disk(struct vmm_machine *machine, const struct disk_option *d, uint32_t number,
-                    struct vmm_error *err)
+static int add_disk(struct disks *disks, struct vmm_machine *machine, const struct disk_option *d,
+                    uint32_t number, struct vmm_error *err)
 {
     char name[16];
-    struct vmm_block_raw_options raw = VMM_BLOCK_RAW_OPTIONS_INIT;
     struct vmm_virtio_blk_options o = VMM_VIRTIO_BLK_OPTIONS_INIT;
     struct vmm_virtio *virtio;
-    raw.path = d->file;
-    raw.read_only = d->read_only;
-    raw.threads = 4;
-    int rc = vmm_block_raw_new(vmm_machine_loop(machine), &raw, &o.block, err);
+    int rc = disks_open(disks, vmm_machine_loop(machine), d, &o.block, err);
     if (rc)
         return rc;
     (void)snprintf(name, sizeof(name), "disk%u", number);
@@ -54,12 +50,12 @@ static int add_disk(struct vmm_machine *machine, const struct disk_option *d, ui
     return rc ? rc : hand_over(machine, virtio, err);
 }
 
-int devices_add(const struct run_options *options, struct vmm_machine *machine,
+int devices_add(const struct run_options *options, struct disks *disks, struct vmm_machine *machine,
                 struct vmm_error *err)
 {
     int rc = 0;
     for (uint32_t i = 0; i < options->disk_count && !rc; i++)
-        rc = add_disk(machine, &options->disks[i], i, err);
+        rc = add_disk(disks, machine, &options->disks[i], i, err);
     if (!rc && options->rng)
         rc = add_rng(machine, err);
     return rc;

@@ -3,12 +3,13 @@
 #ifndef VMM_RUN_DEVICES_H
 #define VMM_RUN_DEVICES_H
 
+#include "disks.h"
 #include "options.h"
 
 #include <libvmm/machine.h>
 
 /* 0, or a negative errno with a text. The machine holds the devices. */
-int devices_add(const struct run_options *options, struct vmm_machine *machine,
+int devices_add(const struct run_options *options, struct disks *disks, struct vmm_machine *machine,
                 struct vmm_error *err);
 
 #endif

@@ -25,6 +25,7 @@ struct run {
     struct vmm_source *signals;
     struct vmm_timer *timeout;
     struct control *control;
+    struct disks disks;
     int signal_fd;
     bool timed_out;
 };
@@ -189,7 +190,8 @@ static int set_up(struct run *run)
     if (rc)
         return fail("the machine", rc, &err);
     run->times.machine_made = time_now();
-    rc = devices_add(&run->options, run->machine, &err);
+    disks_init(&run->disks, run->machine);
+    rc = devices_add(&run->options, &run->disks, run->machine, &err);
     if (rc)
         return fail("devices", rc, &err);
     rc = set_kernel(run, &err);
@@ -199,7 +201,7 @@ static int set_up(struct run *run)
         return fail("the machine", rc, &err);
     run->times.realized = time_now();
     if (run->options.control) {
-        rc = control_new(run->machine, run->options.control, &run->control, &err);
+        rc = control_new(run->machine, &run->disks, run->options.control, &run->control, &err);
         if (rc)
             return fail("--control", rc, &err);
     }
@@ -274,6 +276,7 @@ int main(int argc, char **argv)
     control_free(run.control);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
+    disks_forget(&run.disks);
     vmm_machine_unref(run.machine);
     vmm_chardev_unref(run.debug_console);
     vmm_chardev_unref(run.serial);

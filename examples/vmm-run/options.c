@@ -34,9 +34,21 @@ static const char help[] =
     "                            emulates guest kernels)\n"
     "\n"
     "Virtio devices\n"
-    "  --disk FILE,format=raw[,readonly=on][,serial=TEXT][,queues=N]\n"
+    "  --disk FILE,format=raw|qcow2|nbd[,KEY=VALUE]...\n"
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
-    "        into a raw image what looks like another.\n"
+    "        into a raw image what looks like another. With nbd the file is a URI, such as\n"
+    "        nbd://HOST/EXPORT or nbd+unix:///?socket=PATH. Keys:\n"
+    "          readonly=on, serial=TEXT, queues=N\n"
+    "          backing=on             open the other files that a qcow2 image names\n"
+    "          snapshot=on            the image is only read; what is written is forgotten\n"
+    "          iops=N, bandwidth=SIZE requests and bytes a second, at most\n"
+    "          cache=writeback|none|unsafe  the host's page cache (writeback), past it, or with\n"
+    "                                 flushes that do nothing\n"
+    "          aio=auto|io_uring|threads\n"
+    "          on-error=report|stop|ignore  tell the guest; stop the VM until \"resume\" on the\n"
+    "                                 control socket; or forget it. Without this key errors are\n"
+    "                                 reported, but where the host's disk is full the VM stops,\n"
+    "                                 and goes on when there is room\n"
     "  --rng                     random numbers from the host\n"
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
@@ -162,24 +174,72 @@ static int parse_kernel(struct run_options *o, char *text)
     return -1;
 }
 
+static bool parse_disk_format(const char *text, uint32_t *format)
+{
+    if (strcmp(text, "raw") == 0)
+        *format = DISK_RAW;
+    else if (strcmp(text, "qcow2") == 0)
+        *format = DISK_QCOW2;
+    else if (strcmp(text, "nbd") == 0)
+        *format = DISK_NBD;
+    else
+        return false;
+    return true;
+}
+
+/* The place of `text` in a list that ends with NULL. */
+static bool parse_choice(const char *text, const char *const *list, uint32_t *value)
+{
+    for (uint32_t i = 0; list[i]; i++)
+        if (strcmp(text, list[i]) == 0) {
+            *value = i;
+            return true;
+        }
+    return false;
+}
+
+/* How requests are carried out. */
+static bool take_disk_way(struct disk_option *d, const char *key, const char *value)
+{
+    static const char *const caches[] = {"writeback", "none", "unsafe", NULL};
+    static const char *const engines[] = {"auto", "io_uring", "threads", NULL};
+    static const char *const ways[] = {"report", "stop", "ignore", NULL};
+    if (strcmp(key, "snapshot") == 0)
+        return parse_switch(value, &d->snapshot);
+    if (strcmp(key, "iops") == 0)
+        return parse_number(value, 1, UINT32_MAX, &d->iops);
+    if (strcmp(key, "bandwidth") == 0)
+        return parse_size(value, &d->bandwidth) && d->bandwidth;
+    if (strcmp(key, "cache") == 0)
+        return parse_choice(value, caches, &d->cache);
+    if (strcmp(key, "aio") == 0)
+        return parse_choice(value, engines, &d->engine);
+    d->on_error_given = true;
+    return strcmp(key, "on-error") == 0 && parse_choice(value, ways, &d->on_error);
+}
+
 static bool take_disk_key(struct disk_option *d, const char *key, char *value)
 {
     uint64_t number;
     if (strcmp(key, "format") == 0)
-        return d->raw = strcmp(value, "raw") == 0;
+        return parse_disk_format(value, &d->format);
+    if (strcmp(key, "backing") == 0)
+        return parse_switch(value, &d->backing);
     if (strcmp(key, "readonly") == 0)
         return parse_switch(value, &d->read_only);
     if (strcmp(key, "serial") == 0) {
         d->serial = value;
         return *value && strlen(value) <= 20;
     }
-    if (strcmp(key, "queues") != 0 || !parse_number(value, 1, 64, &number))
+    if (strcmp(key, "queues") != 0)
+        return take_disk_way(d, key, value);
+    if (!parse_number(value, 1, 64, &number))
         return false;
     d->queues = (uint32_t)number;
     return true;
 }
 
-/* FILE,format=raw[,key=value]...; the argument is cut up in place. */
+/* FILE,format=NAME[,key=value]...; the argument is cut up in place. */
 static int parse_disk(struct run_options *o, char *text)
 {
     if (o->disk_count == DISKS_MAX)
@@ -195,7 +255,13 @@ static int parse_disk(struct run_options *o, char *text)
         if (!take_disk_key(d, key, value))
             return usage("--disk: there is no such key, or no such value for it: \"%s\"", key);
     }
-    return d->raw ? -1 : usage("--disk: \"%s\" needs format=raw", d->file);
+    if (d->format == DISK_NONE)
+        return usage("--disk: \"%s\" needs format=raw, qcow2 or nbd", d->file);
+    if (d->backing && d->format != DISK_QCOW2)
+        return usage("--disk: \"%s\": only qcow2 images have backing files", d->file);
+    if (d->format == DISK_NBD && (d->cache || d->engine))
+        return usage("--disk: \"%s\": a network disk has no cache= and no aio=", d->file);
+    return -1;
 }
 
 static int parse_assist(struct run_options *o, const char *text)

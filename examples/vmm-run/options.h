@@ -7,12 +7,25 @@
 
 #define DISKS_MAX 8
 
+enum {
+    DISK_NONE, /* no format was named */
+    DISK_RAW,
+    DISK_QCOW2,
+    DISK_NBD,
+};
+
 struct disk_option {
     const char *file;
     const char *serial; /* NULL: none */
     uint32_t queues;
-    bool raw; /* the format was named */
+    uint32_t format; /* DISK_… */
+    bool backing;    /* the files that the image names may be opened */
     bool read_only;
+    bool snapshot; /* what is written is forgotten at the end */
+    bool on_error_given;
+    uint32_t on_error;        /* VMM_BLOCK_ON_ERROR_… */
+    uint32_t cache, engine;   /* VMM_BLOCK_CACHE_…, VMM_BLOCK_ENGINE_… */
+    uint64_t iops, bandwidth; /* 0: any */
 };
 
 struct run_options {
