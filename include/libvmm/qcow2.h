@@ -110,6 +110,62 @@ struct vmm_qcow2_create_options {
 VMM_API int vmm_qcow2_create(struct vmm_loop *loop, const char *path,
                              const struct vmm_qcow2_create_options *options, struct vmm_error *err);
 
+struct vmm_qcow2_info {
+    size_t size;
+    uint64_t length; /**< of the disk */
+    uint32_t version;
+    uint32_t cluster_size;
+    uint32_t refcount_bits;
+    uint32_t compression; /**< VMM_QCOW2_ZLIB, VMM_QCOW2_ZSTD */
+    uint32_t flags;       /**< VMM_QCOW2_EXTENDED_L2, … */
+    uint32_t snapshots;
+    uint32_t dirty;     /**< not closed cleanly: its clusters are counted anew when it is written */
+    uint32_t corrupt;   /**< marked as damaged */
+    char backing[1024]; /**< as it is in the image; "": none */
+    char backing_format[32];
+    char data_file[1024];
+};
+#define VMM_QCOW2_INFO_INIT                                                                        \
+    {                                                                                              \
+        sizeof(struct vmm_qcow2_info), 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, {0},                        \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
+
+/** What an image's header says. -ENOTSUP: not a qcow2 image's block device. */
+VMM_API int vmm_qcow2_get_info(struct vmm_block *block, struct vmm_qcow2_info *info);
+
+/* Chains -------------------------------------------------------------------------------------- */
+
+/**
+ * Put all that the image holds into its backing file, which becomes as long as the image where it is
+ * shorter, and empty the image. The backing file must have been opened for writing
+ * (VMM_QCOW2_WRITE_BACKING, or given so): -EACCES. -ENOENT: there is none. When it fails nothing is
+ * lost: it can be done again.
+ */
+VMM_API int vmm_qcow2_commit(struct vmm_block *block, struct vmm_error *err);
+
+struct vmm_qcow2_rebase_options {
+    size_t size;
+    const char *backing; /**< the new name as it shall be in the image; NULL: none from now on */
+    const char *backing_format; /**< with `backing`, always */
+    struct vmm_block *file;     /**< the new backing file, opened; held. With `backing` */
+    /** Non-zero: change the name only. For a file that was moved or replaced by an equal one; else the
+     *  disk's contents change. */
+    uint32_t only_name;
+    uint32_t reserved;
+};
+#define VMM_QCOW2_REBASE_OPTIONS_INIT                                                              \
+    {                                                                                              \
+        sizeof(struct vmm_qcow2_rebase_options), 0, 0, 0, 0, 0                                     \
+    }
+
+/** Give the image another backing file, or none: what differs is copied into the image first. -ENOSPC:
+ *  the name does not fit in the first cluster. */
+VMM_API int vmm_qcow2_rebase(struct vmm_block *block,
+                             const struct vmm_qcow2_rebase_options *options, struct vmm_error *err);
+
 /* Checking ------------------------------------------------------------------------------------ */
 
 #define VMM_QCOW2_REPAIR_LEAKS  0x1u /**< give back clusters that are counted and not used */

@@ -121,6 +121,8 @@ static int open_named_backing(struct qcow2 *q, const struct vmm_qcow2_options *o
                              "qcow2: a backing file of format \"%s\": raw and qcow2 "
                              "are known; open it and give it as the backing file",
                              format);
+    if (chain->limit <= 1)
+        return vmm_error_set(err, -ELOOP, "qcow2: the chain of images is too long at \"%s\"", path);
     struct vmm_qcow2_options below = VMM_QCOW2_OPTIONS_INIT;
     below.path = path;
     below.flags = VMM_QCOW2_FOLLOW | (writable ? 0 : VMM_QCOW2_READ_ONLY);
@@ -148,8 +150,6 @@ int vmm_q2_open_backing(struct qcow2 *q, const struct vmm_qcow2_options *o,
                            "qcow2: the image does not say of which format its backing "
                            "file \"%s\" is, and formats are not guessed: name it",
                            name);
-    if (!rc && chain->limit <= 1)
-        rc = vmm_error_set(err, -ELOOP, "qcow2: the chain of images is too long at \"%s\"", name);
     if (!rc)
         rc = vmm_q2_path_resolve(q->path, name, &path, err);
     if (!rc) {

@@ -205,6 +205,8 @@ void vmm_q2_turn(struct qcow2 *q)
         vmm_block_drain(q->data);
     if (q->backing)
         vmm_block_drain(q->backing);
+    if (q->other)
+        vmm_block_drain(q->other);
 }
 
 struct call {

@@ -62,6 +62,12 @@ static int extent(void *ctx, uint64_t offset, uint64_t length, struct vmm_block_
     return 0;
 }
 
+static void plug(void *ctx, uint32_t on)
+{
+    struct qcow2 *q = ctx;
+    (on ? vmm_block_plug : vmm_block_unplug)(q->file);
+}
+
 /* Closing -------------------------------------------------------------------------------------- */
 
 static int write_back(struct qcow2 *q, void *arg)
@@ -286,6 +292,7 @@ static const struct vmm_block_ops ops = {
     .destroy = destroy,
     .quiesce = vmm_q2_quiesce,
     .drain = vmm_q2_drain,
+    .plug = plug,
 };
 
 struct qcow2 *vmm_q2_of(struct vmm_block *block)

@@ -158,6 +158,7 @@ struct qcow2 {
     struct vmm_loop *loop;
     struct vmm_block *file, *data,
         *backing;            /* data: `file` where there is no data file; NULL: not opened */
+    struct vmm_block *other; /* while rebasing: the new backing file */
     struct vmm_timer *timer; /* for what must not happen in a coroutine: growing */
     struct vmm_co_group co;
     uint32_t flags;
@@ -501,6 +502,8 @@ int vmm_q2_hold_all(struct qcow2 *q, struct q2_op *op);
 
 /* resize.c ------------------------------------------------------------------------------------- */
 
+/* Empty the entries of [from, to): clusters that begin there. Coroutine; all is held. */
+int vmm_q2_empty(struct qcow2 *q, uint64_t from, uint64_t to);
 int vmm_q2_resize(void *ctx, uint64_t length, struct vmm_error *err);
 
 /* open.c --------------------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
  * written is made longer instead.
  */
 #include "backends/block/qcow2/ragged.h"
+#include "backends/block/raw.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -64,15 +65,6 @@ static void destroy(void *ctx)
     free(r);
 }
 
-/* As raw images do: readers go together, not with a writer. */
-static int lock_file(int fd)
-{
-    struct flock lock = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &lock) == 0)
-        return 0;
-    return errno == EAGAIN || errno == EACCES ? -EBUSY : 0;
-}
-
 int vmm_q2_ragged_new(struct vmm_loop *loop, int fd, uint64_t length, struct vmm_block **out)
 {
     static const struct vmm_block_ops ops = {
@@ -82,7 +74,7 @@ int vmm_q2_ragged_new(struct vmm_loop *loop, int fd, uint64_t length, struct vmm
         return -ENOMEM;
     r->length = length;
     r->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
-    int rc = r->fd < 0 ? -errno : lock_file(r->fd);
+    int rc = r->fd < 0 ? -errno : vmm_raw_lock(r->fd, true);
     if (!rc)
         rc = vmm_block_new(loop, &ops, r, &r->block);
     if (rc) {

@@ -90,8 +90,7 @@ static int grow(struct qcow2 *q, uint64_t length)
     return rc ? rc : write_size(q, length, q->l1_offset, q->l1_size);
 }
 
-/* Entries beyond the new end are emptied: the length has changed by then, so nobody sees that. */
-static int drop_tail(struct qcow2 *q, uint64_t from, uint64_t to)
+int vmm_q2_empty(struct qcow2 *q, uint64_t from, uint64_t to)
 {
     int rc = 0;
     for (uint64_t at = vmm_align_up(from, q->cluster_size); at < to && !rc;) {
@@ -123,7 +122,7 @@ static int shrink(struct qcow2 *q, uint64_t length)
         return -ENOTSUP;
     int rc = write_size(q, length, q->l1_offset, q->l1_size);
     if (!rc)
-        rc = drop_tail(q, length, before);
+        rc = vmm_q2_empty(q, length, before); /* nobody sees that any more */
     if (!rc)
         rc = vmm_q2_sync_all(q);
     return rc ? rc : vmm_q2_free_pending(q);
