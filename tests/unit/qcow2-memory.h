@@ -34,6 +34,9 @@ struct memory {
     uint64_t random;
     uint32_t fail_after; /* requests until the next write or flush fails once; 0: never */
     int fail_with;
+    bool fail_only_data; /* and a flush does not */
+    bool flush_fails;    /* each, with -EIO */
+    uint64_t length_max; /* 0: none */
     /* The log. */
     bool logging;
     struct record *records;
@@ -80,7 +83,10 @@ static inline void memory_log(struct memory *m, const struct vmm_block_request *
 static inline int memory_perform(struct memory *m, struct vmm_block_request *r)
 {
     uint64_t at = r->offset;
-    if (r->op != VMM_BLOCK_READ && m->fail_after && --m->fail_after == 0)
+    if (r->op == VMM_BLOCK_FLUSH && m->flush_fails)
+        return -EIO;
+    if (r->op != VMM_BLOCK_READ && (r->op != VMM_BLOCK_FLUSH || !m->fail_only_data) &&
+        m->fail_after && --m->fail_after == 0)
         return m->fail_with;
     memory_log(m, r);
     for (size_t i = 0; r->op <= VMM_BLOCK_WRITE && i < r->vector_count; i++) {
@@ -145,6 +151,8 @@ static inline int memory_resize(void *ctx, uint64_t length, struct vmm_error *er
     struct memory *m = ctx;
     const struct vmm_block_request record = {.op = MEMORY_RESIZE, .length = length};
     (void)err;
+    if (m->length_max && length > m->length_max)
+        return -ENOSPC;
     memory_log(m, &record);
     if (length > m->room) {
         m->room = length * 2;

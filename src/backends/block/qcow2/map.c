@@ -218,20 +218,28 @@ static int new_table(struct qcow2 *q, uint64_t index, uint64_t old)
     return 0;
 }
 
+/* May the table be written in place? The mark alone says nothing where there is no table. */
+static bool table_is_ours(const struct qcow2 *q, uint64_t index)
+{
+    return (q->l1[index] & Q2_COPIED) && (q->l1[index] & Q2_OFFSET_MASK);
+}
+
 int vmm_q2_entry_writable(struct qcow2 *q, uint64_t at, struct q2_slice **slice)
 {
     uint64_t index = q2_l1_index(q, at), table;
     if (index >= q->l1_size)
         return -EIO;
     int rc = q->broken ? -EIO : 0;
-    if (!rc && !(q->l1[index] & Q2_COPIED)) {
+    if (!rc && !table_is_ours(q, index)) {
         vmm_co_lock(&q->co, &q->allocating);
         rc = table_of(q, at, &table);
-        if (!rc && !(q->l1[index] & Q2_COPIED))
+        if (!rc && !table_is_ours(q, index))
             rc = new_table(q, index, table);
         vmm_co_unlock(&q->co, &q->allocating);
     }
-    return rc ? rc : slice_of(q, at, slice);
+    if (!rc)
+        rc = slice_of(q, at, slice);
+    return !rc && !*slice ? -EIO : rc;
 }
 
 void vmm_q2_entry_drop(struct qcow2 *q, const struct q2_entry *e)

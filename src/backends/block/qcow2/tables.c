@@ -51,11 +51,19 @@ int vmm_q2_table_write(struct qcow2 *q, uint64_t offset, const uint64_t *table, 
     return rc;
 }
 
+/* Two tables in one place: whoever writes one destroys the other. */
+static int add_cluster(struct qcow2 *q, uint64_t cluster)
+{
+    if (vmm_q2_set_has(&q->metadata, cluster) && !(q->flags & VMM_QCOW2_CHECK))
+        return -EINVAL;
+    return vmm_q2_set_add(&q->metadata, cluster);
+}
+
 static int add_range(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
     int rc = 0;
     for (uint64_t at = 0; at < length && !rc; at += q->cluster_size)
-        rc = vmm_q2_set_add(&q->metadata, (offset + at) >> q->cluster_bits);
+        rc = add_cluster(q, (offset + at) >> q->cluster_bits);
     return rc;
 }
 
@@ -66,7 +74,7 @@ static int add_entries(struct qcow2 *q, const uint64_t *table, uint64_t entries,
     for (uint64_t i = 0; i < entries && !rc; i++) {
         uint64_t offset = table[i] & mask;
         if (offset && offset % q->cluster_size == 0)
-            rc = vmm_q2_set_add(&q->metadata, offset >> q->cluster_bits);
+            rc = add_cluster(q, offset >> q->cluster_bits);
     }
     return rc;
 }
@@ -104,6 +112,9 @@ int vmm_q2_tables_read(struct qcow2 *q, struct vmm_error *err)
         return vmm_error_set(err, rc, "qcow2: reading the tables: %s", strerror(-rc));
     rc = vmm_q2_snapshots_read(q, err);
     if (!rc && !q->read_only && (rc = vmm_q2_note_metadata(q)))
-        (void)vmm_error_set(err, rc, "qcow2: out of memory");
+        (void)vmm_error_set(err, rc,
+                            rc == -ENOMEM ? "qcow2: out of memory"
+                                          : "qcow2: the image's tables overlap: it can be "
+                                            "read, or repaired, but not written");
     return rc;
 }
