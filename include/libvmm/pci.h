@@ -226,7 +226,9 @@ VMM_API struct vmm_device *vmm_pci_host_device(struct vmm_pci_host *host);
 VMM_API int vmm_pci_host_add(struct vmm_pci_host *host, struct vmm_pci *pci, uint32_t slot,
                              uint32_t function, struct vmm_error *err);
 /** Take it off. When it returns, none of its callbacks runs or will run on behalf of the guest. Not
- *  from a callback of a device, nor with a device's lock held. -ENOENT: it is not there. */
+ *  from a callback of a device, nor with a device's lock held. Also for functions behind bridges: from a
+ *  slot with hot plug it is a surprise to the guest, see vmm_pci_bridge_eject(). -ENOENT: it is not
+ *  there; -EBUSY: it is a bridge with functions behind it. */
 VMM_API int vmm_pci_host_remove(struct vmm_pci_host *host, struct vmm_pci *pci);
 /** Bus, device and function as configuration addresses have them (8, 5 and 3 bits). -ENOENT: it is on
  *  no bridge. */
@@ -235,9 +237,55 @@ VMM_API int vmm_pci_address(struct vmm_pci *pci, uint32_t *address);
 /**
  * Give every BAR a place in the windows, largest first, set the interrupt lines, and enable decoding:
  * what firmware does, for boards that have none. -ENOSPC: a window is too small; the BAR has no place
- * and its function is not enabled, the others are. Thread-safe, not while the guest runs.
+ * and its function is not enabled, the others are. Bridges and what is behind them are left to the guest.
+ * Thread-safe, not while the guest runs.
  */
 VMM_API int vmm_pci_host_assign(struct vmm_pci_host *host, struct vmm_error *err);
+
+/* Bridges -------------------------------------------------------------------------------------- */
+
+struct vmm_pci_bridge;
+struct vmm_loop;
+
+struct vmm_pci_bridge_options {
+    size_t size;
+    const char *name;
+    uint32_t slot; /**< on the bus above: as vmm_pci_host_add(); 0: the first free one */
+    uint32_t function;
+    struct vmm_pci_bridge *parent; /**< the bridge above; NULL: bus 0 */
+    /** Non-zero: a root port of PCI Express, on bus 0, with one slot that can be plugged while the guest
+     *  runs (PCI Express 3.0 §6.7). Zero: a PCI-to-PCI bridge with 32 slots. */
+    uint32_t express;
+    uint32_t slot_number;  /**< express: what the guest calls the slot, up to 8191 */
+    struct vmm_loop *loop; /**< express: where functions are removed; held */
+    /** The guest has let go of the slot, and the function is off; on the loop's thread. May be NULL. */
+    void (*unplugged)(void *ctx, struct vmm_pci *pci);
+    void *ctx;
+};
+#define VMM_PCI_BRIDGE_OPTIONS_INIT                                                                \
+    {                                                                                              \
+        .size = sizeof(struct vmm_pci_bridge_options)                                              \
+    }
+
+/** Make a bridge and put it on a bus; the host bridge holds it. Bus numbers and windows are the guest's
+ *  to set. Errors as vmm_pci_host_add(). */
+VMM_API int vmm_pci_bridge_new(struct vmm_pci_host *host,
+                               const struct vmm_pci_bridge_options *options,
+                               struct vmm_pci_bridge **out, struct vmm_error *err);
+VMM_API struct vmm_pci_bridge *vmm_pci_bridge_ref(struct vmm_pci_bridge *bridge);
+VMM_API struct vmm_pci_bridge *vmm_pci_bridge_unref(struct vmm_pci_bridge *bridge);
+/** Its own function. Not a new reference. */
+VMM_API struct vmm_pci *vmm_pci_bridge_function(struct vmm_pci_bridge *bridge);
+/**
+ * Put a function behind it, also while the guest runs. Behind a root port there is slot 0 only; the guest
+ * is told when function 0 comes, so that one is the last of several. -ENODEV: the bridge is on no bus;
+ * else as vmm_pci_host_add(). Thread-safe.
+ */
+VMM_API int vmm_pci_bridge_add(struct vmm_pci_bridge *bridge, struct vmm_pci *pci, uint32_t slot,
+                               uint32_t function, struct vmm_error *err);
+/** Press the slot's attention button: a guest that agrees switches the slot off after some seconds, and
+ *  then the functions are removed. -ENODEV: the slot is empty; -ENOTSUP: no hot plug. Thread-safe. */
+VMM_API int vmm_pci_bridge_eject(struct vmm_pci_bridge *bridge);
 
 /** Access configuration space as the guest does; `width` is 1, 2 or 4, `offset` aligned to it and below
  *  4096. -ENOENT: no function is there (a read gives all ones); -EINVAL. Thread-safe. */

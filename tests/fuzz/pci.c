@@ -33,6 +33,7 @@ struct world {
     struct vmm_bus *mmio, *ports;
     struct vmm_pci_host *host;
     struct vmm_virtio *virtio;
+    struct vmm_pci_bridge *bridge, *port; /* function 3 is behind the one, 2 behind the other */
     struct function functions[FUNCTIONS];
     uint32_t messages;
 };
@@ -73,6 +74,14 @@ static void bar_placed(void *ctx, uint32_t bar, bool enabled, uint64_t address)
     FUZZ_CHECK(enabled || f->at[bar] == address);
     f->placed[bar] = enabled;
     f->at[bar] = address;
+}
+
+static void unplugged(void *ctx, struct vmm_pci *pci)
+{
+    struct world *w = ctx;
+    for (uint32_t i = 0; i < FUNCTIONS; i++)
+        if (w->functions[i].pci == pci)
+            w->functions[i].plugged = false;
 }
 
 /* Invariants ----------------------------------------------------------------------------------- */
@@ -120,6 +129,16 @@ static void take_declared(struct function *f, const struct vmm_pci_options *o)
         f->lengths[o->msix_bar] = 0x1000;
 }
 
+static void plug_in(struct world *w, uint32_t index)
+{
+    struct vmm_pci *pci = w->functions[index].pci;
+    struct vmm_pci_bridge *above = index == 3 ? w->bridge : w->port;
+    w->functions[index].plugged = true;
+    int rc = index < 2 ? vmm_pci_host_add(w->host, pci, 1, index, NULL)
+                       : vmm_pci_bridge_add(above, pci, 0, 0, NULL);
+    FUZZ_CHECK(rc == 0);
+}
+
 static void make_function(struct world *w, uint32_t index)
 {
     static const char *const names[] = {"a", "b", "c", "d"};
@@ -152,8 +171,19 @@ static void make_function(struct world *w, uint32_t index)
     FUZZ_CHECK(vmm_pci_new(&o, &f->pci, NULL) == 0);
     vmm_memory_region_unref(o.bars[2].memory);
     take_declared(f, &o);
-    f->plugged = true;
-    FUZZ_CHECK(vmm_pci_host_add(w->host, f->pci, 1 + index / 2, index % 2, NULL) == 0);
+    plug_in(w, index);
+}
+
+static void make_bridge(struct world *w, uint32_t express, struct vmm_pci_bridge **out)
+{
+    struct vmm_pci_bridge_options o = VMM_PCI_BRIDGE_OPTIONS_INIT;
+    o.name = express ? "port" : "bridge";
+    o.slot = 4 + express;
+    o.express = express;
+    o.loop = w->loop;
+    o.unplugged = unplugged;
+    o.ctx = w;
+    FUZZ_CHECK(vmm_pci_bridge_new(w->host, &o, out, NULL) == 0);
 }
 
 static void open_world(struct world *w)
@@ -173,6 +203,7 @@ static void open_world(struct world *w)
     o.mmio = w->mmio;
     o.ports = w->ports;
     o.ecam_address = ECAM;
+    o.buses = 2;
     o.config_port = 0xcf8;
     o.port_window = (struct vmm_pci_window){0x1000, 0xf000};
     o.window = (struct vmm_pci_window){WINDOW, WINDOW_LENGTH};
@@ -182,6 +213,8 @@ static void open_world(struct world *w)
     for (int i = 0; i < 4; i++)
         FUZZ_CHECK(vmm_irq_line_new_callback(set_line, w, &o.intx[i]) == 0);
     FUZZ_CHECK(vmm_pci_host_new(&o, &w->host, NULL) == 0);
+    make_bridge(w, 0, &w->bridge);
+    make_bridge(w, 1, &w->port);
     for (uint32_t i = 0; i < FUNCTIONS; i++)
         make_function(w, i);
     place.name = "rng";
@@ -201,6 +234,8 @@ static void close_world(struct world *w)
             FUZZ_CHECK(!w->functions[i].placed[k]);
         vmm_pci_unref(w->functions[i].pci);
     }
+    vmm_pci_bridge_unref(w->bridge);
+    vmm_pci_bridge_unref(w->port);
     vmm_virtio_unref(w->virtio);
     vmm_bus_unref(w->mmio);
     vmm_bus_unref(w->ports);
@@ -235,7 +270,7 @@ static void access_bus(struct vmm_bus *bus, uint64_t address, struct fuzz_input 
 static void configure(struct world *w, struct fuzz_input *in)
 {
     uint8_t where = fuzz_u8(in);
-    uint32_t function = (where & 3u) * 8 + (where >> 2 & 1);
+    uint32_t function = (where & 0x10u ? 1u << 8 : 0) + (where & 7u) % 6 * 8 + (where >> 3 & 1);
     uint32_t offset = fuzz_u8(in);
     if (where & 0x40) {
         (void)vmm_bus_write(w->ports, 0xcf8, 4, 0x80000000u | function << 8 | (offset & 0xfc));
@@ -249,9 +284,13 @@ static void configure(struct world *w, struct fuzz_input *in)
 static void place_bar(struct world *w, struct fuzz_input *in)
 {
     uint8_t what = fuzz_u8(in);
-    uint32_t function = (1 + (what & 1u)) * 8 + (what >> 1 & 1), bar = (what >> 2 & 7) % 6;
+    static const uint32_t places[] = {1 << 3, 1 << 3 | 1, 1 << 8, 3 << 3};
+    uint32_t function = places[what & 3], bar = (what >> 2 & 7) % 6;
     uint32_t address =
         WINDOW + (uint32_t)fuzz_u8(in) * 0x10000u + (uint32_t)(fuzz_u8(in) & 0xf0) * 16;
+    (void)vmm_pci_host_config_write(w->host, (what & 0x20 ? 4u : 5u) << 3, 0x18, 4, 0x010100);
+    (void)vmm_pci_host_config_write(w->host, (what & 0x20 ? 4u : 5u) << 3, 0x20, 4, 0xfff00000);
+    (void)vmm_pci_host_config_write(w->host, (what & 0x20 ? 4u : 5u) << 3, 4, 2, 7);
     if (bar == 1)
         address = 0x1000 + (address & 0xffe0);
     (void)vmm_pci_host_config_write(w->host, function, 0x10 + 4 * bar, 4, address);
@@ -283,13 +322,25 @@ static void save_and_load(struct vmm_device *device, uint8_t flip)
 static void plug(struct world *w, uint8_t which)
 {
     struct function *f = &w->functions[which % FUNCTIONS];
-    uint32_t index = which % FUNCTIONS;
     if (f->plugged) {
         FUZZ_CHECK(vmm_pci_host_remove(w->host, f->pci) == 0);
         f->plugged = false;
     } else {
-        f->plugged = true;
-        FUZZ_CHECK(vmm_pci_host_add(w->host, f->pci, 1 + index / 2, index % 2, NULL) == 0);
+        plug_in(w, which % FUNCTIONS);
+    }
+}
+
+static struct vmm_device *device_of(struct world *w, uint8_t which)
+{
+    switch (which >> 6) {
+    case 1:
+        return vmm_pci_device(vmm_pci_bridge_function(w->port));
+    case 2:
+        return vmm_virtio_device(w->virtio);
+    case 3:
+        return vmm_pci_device(vmm_pci_bridge_function(w->bridge));
+    default:
+        return vmm_pci_device(w->functions[which % FUNCTIONS].pci);
     }
 }
 
@@ -319,16 +370,17 @@ static void step(struct world *w, struct fuzz_input *in)
         vmm_pci_set_intx(f->pci, arg >> 2 & 1);
         break;
     case 8:
-        vmm_device_reset(arg & 0x80 ? vmm_virtio_device(w->virtio) : vmm_pci_device(f->pci));
+        vmm_device_reset(device_of(w, arg));
         break;
     case 9:
-        save_and_load(arg & 0x80 ? vmm_virtio_device(w->virtio) : vmm_pci_device(f->pci),
-                      fuzz_u8(in));
+        save_and_load(device_of(w, arg), fuzz_u8(in));
         break;
     case 10:
         plug(w, arg);
         break;
     default:
+        if (arg & 2)
+            (void)vmm_pci_bridge_eject(w->port);
         if (arg & 1)
             (void)vmm_pci_host_assign(w->host, NULL);
         (void)vmm_loop_dispatch(w->loop, 0);

@@ -171,19 +171,20 @@ static inline struct vmm_pci *world_add(struct world *w, const struct vmm_pci_op
     return vmm_pci_unref(pci) ? NULL : pci;
 }
 
-static uint32_t cfg(struct world *w, uint32_t slot, uint32_t offset, uint32_t width)
+static inline uint32_t cfg(struct world *w, uint32_t slot, uint32_t offset, uint32_t width)
 {
     uint32_t value = 0x5a5a5a5a;
     (void)vmm_pci_host_config_read(w->host, slot * 8, offset, width, &value);
     return value;
 }
 
-static void set_cfg(struct world *w, uint32_t slot, uint32_t offset, uint32_t width, uint32_t value)
+static inline void set_cfg(struct world *w, uint32_t slot, uint32_t offset, uint32_t width,
+                           uint32_t value)
 {
     assert_int_equal(vmm_pci_host_config_write(w->host, slot * 8, offset, width, value), 0);
 }
 
-static uint64_t mmio(struct world *w, uint64_t address, uint32_t width)
+static inline uint64_t mmio(struct world *w, uint64_t address, uint32_t width)
 {
     uint64_t value = 0;
     (void)vmm_bus_read(w->mmio, address, width, &value);

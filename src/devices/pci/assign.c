@@ -53,9 +53,9 @@ static size_t collect(struct vmm_pci_host *host, struct want *wants)
 {
     size_t count = 0;
     for (uint32_t i = 0; i < PCI_FUNCTIONS_MAX; i++)
-        for (uint32_t k = 0; host->functions[i] && k < PCI_BARS_AND_ROM; k++)
-            if (host->functions[i]->bars[k].declared.length)
-                wants[count++] = (struct want){.bar = &host->functions[i]->bars[k]};
+        for (uint32_t k = 0; host->root.functions[i] && k < PCI_BARS_AND_ROM; k++)
+            if (host->root.functions[i]->bars[k].declared.length)
+                wants[count++] = (struct want){.bar = &host->root.functions[i]->bars[k]};
     qsort(wants, count, sizeof(*wants), by_length);
     return count;
 }
@@ -123,8 +123,8 @@ int vmm_pci_host_assign(struct vmm_pci_host *host, struct vmm_error *err)
                                wants[i].bar->declared.length);
     }
     for (uint32_t i = 0; i < PCI_FUNCTIONS_MAX; i++)
-        if (host->functions[i])
-            set_up(host->functions[i], wants, count);
+        if (host->root.functions[i])
+            set_up(host->root.functions[i], wants, count);
     pthread_rwlock_unlock(&host->tree);
     free(wants);
     return rc;

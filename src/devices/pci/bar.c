@@ -118,13 +118,20 @@ static bool inside(const struct vmm_pci_window *w, uint64_t address, uint64_t le
            address - w->address <= w->length - length;
 }
 
-static bool in_window(const struct vmm_pci_host *host, const struct pci_bar *bar, uint64_t address)
+/* By the host bridge, and by each bridge on the way. The place_lock is held. */
+static bool reachable(const struct vmm_pci_host *host, const struct pci_bar *bar)
 {
     const struct vmm_pci_host_options *o = &host->options;
-    uint64_t length = bar->declared.length;
-    if (bar->declared.flags & VMM_PCI_BAR_PORT)
-        return o->ports && inside(&o->port_window, address, length);
-    return inside(&o->window, address, length) || inside(&o->high_window, address, length);
+    uint64_t address = bar->address, length = bar->declared.length;
+    bool port = bar->declared.flags & VMM_PCI_BAR_PORT;
+    bool ok = port
+                  ? o->ports && inside(&o->port_window, address, length)
+                  : inside(&o->window, address, length) || inside(&o->high_window, address, length);
+    for (const struct pci_bus *bus = bar->pci->bus; ok && bus->bridge; bus = bus->bridge->bus)
+        ok = port ? inside(&bus->windows[0], address, length)
+                  : inside(&bus->windows[1], address, length) ||
+                        inside(&bus->windows[2], address, length);
+    return ok;
 }
 
 struct overlap {
@@ -205,6 +212,7 @@ static int place(struct vmm_pci_host *host, struct pci_bar *bar, struct vmm_erro
         return rc;
     }
     bar->placed = true;
+    bar->placed_at = bar->address;
     if (bar->pci->ops.bar_placed)
         bar->pci->ops.bar_placed(bar->pci->ctx, bar->index, true, bar->address);
     return 0;
@@ -213,7 +221,7 @@ static int place(struct vmm_pci_host *host, struct pci_bar *bar, struct vmm_erro
 static void unplace(struct vmm_pci_host *host, struct pci_bar *bar)
 {
     if (bar->pci->ops.bar_placed)
-        bar->pci->ops.bar_placed(bar->pci->ctx, bar->index, false, bar->address);
+        bar->pci->ops.bar_placed(bar->pci->ctx, bar->index, false, bar->placed_at);
     if (bar->in_memory)
         (void)vmm_memory_set_enabled(host->options.memory, bar->declared.memory, false, NULL);
     (void)vmm_bus_place(bus_of(host, bar), bar->region, 0, false, NULL);
@@ -229,43 +237,76 @@ static bool decodes(const struct vmm_pci *pci, const struct pci_bar *bar)
     return on;
 }
 
-/* Take off what has moved. Was anything? */
-static bool follow(struct vmm_pci_host *host, struct vmm_pci *pci, bool on)
+/* A window of a bridge: base and limit have the upper bits of the first and the last granule. */
+static struct vmm_pci_window bridge_window(uint64_t base, uint64_t limit, uint64_t granule, bool on)
 {
-    bool freed = false;
+    if (!on || base > limit)
+        return (struct vmm_pci_window){0};
+    return (struct vmm_pci_window){base, limit - base + granule};
+}
+
+/* PCI-to-PCI bridge specification 1.2, 3.2.5.6 to 3.2.5.10 */
+static void read_windows(struct vmm_pci *pci, bool on)
+{
+    const uint8_t *c = pci->config;
+    struct vmm_pci_window *w = pci->secondary->windows;
+    bool ports = on && (vmm_pci_command(pci) & COMMAND_PORTS);
+    bool memory = on && (vmm_pci_command(pci) & COMMAND_MEMORY);
+    uint64_t high_base = (uint64_t)vmm_load_le32(c + 0x28) << 32;
+    uint64_t high_limit = (uint64_t)vmm_load_le32(c + 0x2c) << 32;
+    w[0] = bridge_window((c[0x1c] & 0xf0u) << 8, (c[0x1d] & 0xf0u) << 8, 0x1000, ports);
+    w[1] = bridge_window((uint64_t)(vmm_load_le16(c + 0x20) & 0xfff0u) << 16,
+                         (uint64_t)(vmm_load_le16(c + 0x22) & 0xfff0u) << 16, 0x100000, memory);
+    w[2] = bridge_window(high_base | (uint64_t)(vmm_load_le16(c + 0x24) & 0xfff0u) << 16,
+                         high_limit | (uint64_t)(vmm_load_le16(c + 0x26) & 0xfff0u) << 16, 0x100000,
+                         memory);
+}
+
+/* What the registers of one function say; its device's lock and the place_lock are held. */
+static void read_registers(struct vmm_pci *pci, bool on)
+{
     for (uint32_t i = 0; i < PCI_BARS_AND_ROM; i++) {
         struct pci_bar *bar = &pci->bars[i];
-        uint64_t address = bar->declared.length ? vmm_pci_bar_address(pci, i) : 0;
-        bool wanted = on && decodes(pci, bar) && in_window(host, bar, address);
-        if (bar->placed && (!wanted || address != bar->address)) {
-            unplace(host, bar);
-            freed = true;
-        }
-        bar->wanted = wanted;
-        bar->address = address;
+        bar->on = on && decodes(pci, bar);
+        bar->address = bar->declared.length ? vmm_pci_bar_address(pci, i) : 0;
     }
-    return freed;
+    if (pci->secondary)
+        read_windows(pci, on && vmm_pci_powered(pci));
+}
+
+static void take_off_moved(struct vmm_pci_host *host, struct vmm_pci *pci)
+{
+    for (uint32_t i = 0; i < PCI_BARS_AND_ROM; i++) {
+        struct pci_bar *bar = &pci->bars[i];
+        bool stays = bar->on && bar->address == bar->placed_at && reachable(host, bar);
+        if (bar->placed && !stays)
+            unplace(host, bar);
+    }
 }
 
 /* Those of one function that wait; `report` where it is the guest's doing. */
-static void try_all(struct vmm_pci_host *host, struct vmm_pci *pci, bool report)
+static void try_waiting(struct vmm_pci_host *host, struct vmm_pci *pci, bool report)
 {
     for (uint32_t i = 0; i < PCI_BARS_AND_ROM; i++) {
         struct pci_bar *bar = &pci->bars[i];
         struct vmm_error err = VMM_ERROR_INIT;
-        if (!bar->wanted || bar->placed || !place(host, bar, &err) || !report || !pci->vm)
+        if (!bar->on || bar->placed || !reachable(host, bar))
             continue;
-        vmm_vm_guest_error(pci->vm, vmm_device_name(pci->device), "BAR %u at 0x%" PRIx64 ": %s", i,
-                           bar->address, err.text);
+        if (place(host, bar, &err) && report && pci->vm)
+            vmm_vm_guest_error(pci->vm, vmm_device_name(pci->device), "BAR %u at 0x%" PRIx64 ": %s",
+                               i, bar->address, err.text);
     }
 }
 
-/* The place_lock is held, and keeps the set of functions whose BARs are on the buses. */
-static void try_others(struct vmm_pci_host *host, const struct vmm_pci *but)
+/* All functions: a bridge's windows move what is behind it, and what goes makes room for others. */
+static void settle(struct vmm_pci_host *host, struct vmm_pci *first)
 {
-    for (uint32_t i = 0; i < PCI_FUNCTIONS_MAX; i++)
-        if (host->placing[i] && host->placing[i] != but)
-            try_all(host, host->placing[i], false);
+    for (struct vmm_pci *p = host->placing; p; p = p->next_placing)
+        take_off_moved(host, p);
+    try_waiting(host, first, true);
+    for (struct vmm_pci *p = host->placing; p; p = p->next_placing)
+        if (p != first)
+            try_waiting(host, p, false);
 }
 
 void vmm_pci_bars_update(struct vmm_pci *pci)
@@ -274,20 +315,31 @@ void vmm_pci_bars_update(struct vmm_pci *pci)
     if (!host)
         return;
     pthread_mutex_lock(&host->place_lock);
-    bool freed = follow(host, pci, true);
-    try_all(host, pci, true);
-    if (freed)
-        try_others(host, pci);
+    read_registers(pci, true);
+    settle(host, pci);
     pthread_mutex_unlock(&host->place_lock);
+}
+
+void vmm_pci_bars_join(struct vmm_pci *pci)
+{
+    pthread_mutex_lock(&pci->host->place_lock);
+    pci->next_placing = pci->host->placing;
+    pci->host->placing = pci;
+    pthread_mutex_unlock(&pci->host->place_lock);
+    vmm_pci_bars_update(pci);
 }
 
 void vmm_pci_bars_take_off(struct vmm_pci *pci)
 {
     struct vmm_pci_host *host = pci->host;
     pthread_mutex_lock(&host->place_lock);
-    host->placing[pci->address & 0xff] = NULL;
-    if (follow(host, pci, false))
-        try_others(host, pci);
+    read_registers(pci, false);
+    settle(host, pci);
+    for (struct vmm_pci **p = &host->placing; *p; p = &(*p)->next_placing)
+        if (*p == pci) {
+            *p = pci->next_placing;
+            break;
+        }
     pthread_mutex_unlock(&host->place_lock);
 }
 

@@ -60,7 +60,10 @@ static int add_msi(struct vmm_pci *pci, uint32_t vectors, uint32_t flags)
     if (masking)
         vmm_store_le32(writable + masks, UINT32_MAX >> (32 - vectors));
     size_t length = masking ? masks + 8 : message + 2;
-    return vmm_pci_add_capability(pci, CAP_MSI, data, writable, length, &pci->msi);
+    int rc = vmm_pci_add_capability(pci, CAP_MSI, data, writable, length, &pci->msi);
+    if (!rc && masking) /* the pending bits */
+        memcpy(&pci->changing[pci->msi + HEADER_SIZE + masks + 4], writable + masks, 4);
+    return rc;
 }
 
 /* §6.8.2 */
@@ -82,7 +85,7 @@ static int add_express(struct vmm_pci *pci)
     vmm_store_le32(data + 2, 1u << 15); /* role-based error reporting, payloads of 128 bytes */
     vmm_store_le16(data + 6, 0x2810);   /* relaxed ordering, no snoop, read requests of 512 bytes */
     vmm_store_le16(writable + 6, 0x7cff);
-    return vmm_pci_add_capability(pci, CAP_EXPRESS, data, writable, sizeof(data), NULL);
+    return vmm_pci_add_capability(pci, CAP_EXPRESS, data, writable, sizeof(data), &pci->pcie);
 }
 
 static int check(const struct vmm_pci_options *o, struct vmm_error *err)

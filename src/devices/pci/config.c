@@ -63,6 +63,27 @@ int vmm_pci_build_header(struct vmm_pci *pci, const struct vmm_pci_options *o,
     return vmm_pci_add_capabilities(pci, o, err);
 }
 
+/* PCI-to-PCI bridge specification 1.2, 3.2. Its windows are closed at first: base above limit. I/O
+ * addresses have 16 bits, prefetchable ones 64. */
+void vmm_pci_build_bridge_header(struct vmm_pci *pci, struct pci_bus *secondary)
+{
+    static const uint8_t windows[] = {0xf0, 0, 0, 0, 0xf0, 0xff, 0, 0, 0xf1, 0xff, 1, 0};
+    static const uint8_t writable[] = {0xf0, 0xf0, 0,    0,    0xf0, 0xff,
+                                       0xf0, 0xff, 0xf0, 0xff, 0xf0, 0xff};
+    uint8_t *c = pci->config, *w = pci->writable;
+    c[PCI_HEADER_TYPE] = HEADER_BRIDGE;
+    memset(c + PCI_SUBSYSTEM, 0, 4);
+    memcpy(c + PCI_WINDOWS, windows, sizeof(windows));
+    memcpy(w + PCI_WINDOWS, writable, sizeof(writable));
+    memset(w + 0x28, 0xff, 8); /* the upper halves of the prefetchable window */
+    memset(w + PCI_BUS_NUMBERS, 0xff, 3);
+    vmm_store_le16(w + PCI_COMMAND, COMMAND_WRITABLE | COMMAND_PORTS | COMMAND_MEMORY);
+    w[0x3e] = 0x03; /* parity and system errors, which never come */
+    pci->secondary = secondary;
+    secondary->bridge = pci;
+    memcpy(pci->initial, pci->config, CONFIG_SIZE);
+}
+
 uint16_t vmm_pci_command(const struct vmm_pci *pci)
 {
     return vmm_load_le16(&pci->config[PCI_COMMAND]);
@@ -112,7 +133,14 @@ static bool moves_bars(const struct vmm_pci *pci, uint32_t offset, uint32_t widt
 {
     return touches(offset, width, PCI_COMMAND, 2) || touches(offset, width, PCI_BAR0, 24) ||
            touches(offset, width, PCI_ROM, 4) ||
+           (pci->secondary && touches(offset, width, PCI_WINDOWS, PCI_WINDOWS_END - PCI_WINDOWS)) ||
            (pci->pm && touches(offset, width, pci->pm + 4, 1));
+}
+
+void vmm_pci_bus_numbers_update(struct vmm_pci *pci)
+{
+    if (pci->secondary)
+        pci->secondary->numbers = vmm_load_le16(&pci->config[PCI_BUS_NUMBERS + 1]);
 }
 
 void vmm_pci_config_put(struct vmm_pci *pci, uint32_t offset, uint32_t width, uint32_t value)
@@ -122,8 +150,11 @@ void vmm_pci_config_put(struct vmm_pci *pci, uint32_t offset, uint32_t width, ui
     pthread_mutex_lock(&pci->irq_lock);
     for (uint32_t i = 0; i < width; i++) {
         uint8_t *byte = &pci->config[offset + i], mask = pci->writable[offset + i];
-        *byte = (uint8_t)((*byte & ~mask) | ((value >> (8 * i)) & mask));
+        uint8_t written = (uint8_t)(value >> (8 * i));
+        *byte = (uint8_t)((*byte & ~mask) | (written & mask));
+        *byte = (uint8_t)(*byte & ~(written & pci->clearable[offset + i]));
     }
+    vmm_pci_bus_numbers_update(pci);
     vmm_pci_messages_update(pci);
     vmm_pci_intx_update(pci);
     pthread_mutex_unlock(&pci->irq_lock);

@@ -21,6 +21,7 @@ void vmm_pci_reset(struct vmm_pci *pci)
     pthread_mutex_lock(&pci->irq_lock);
     memcpy(pci->config, pci->initial, CONFIG_SIZE);
     pci->pin_level = 0;
+    vmm_pci_bus_numbers_update(pci);
     if (pci->msix_vectors)
         reset_table(pci);
     vmm_pci_messages_update(pci);
@@ -40,21 +41,11 @@ int vmm_pci_save(struct vmm_pci *pci, struct vmm_state_writer *w)
     return rc;
 }
 
-/* Is this byte one of MSI's pending bits, which change though the guest cannot write them? */
-static uint8_t pending_mask(const struct vmm_pci *pci, uint32_t offset)
-{
-    uint16_t control = pci->msi ? vmm_load_le16(&pci->initial[pci->msi + 2]) : 0;
-    uint32_t at = pci->msi + (control & 0x80 ? 20u : 16u);
-    if (!(control & 0x100) || offset < at || offset >= at + 4)
-        return 0;
-    return (uint8_t)((UINT32_MAX >> (32 - pci->msi_vectors)) >> (8 * (offset - at)));
-}
-
-/* What the guest cannot write must be as it is here. */
+/* What neither the guest nor the device changes must be as it is here. */
 static int check_config(const struct vmm_pci *pci, const uint8_t *config, struct vmm_error *err)
 {
     for (uint32_t i = 0; i < CONFIG_SIZE; i++) {
-        uint8_t fixed = (uint8_t) ~(pci->writable[i] | pending_mask(pci, i));
+        uint8_t fixed = (uint8_t) ~(pci->writable[i] | pci->changing[i]);
         if ((config[i] ^ pci->initial[i]) & fixed)
             return vmm_error_set(err, -EINVAL,
                                  "%s/config: byte 0x%x is 0x%02x, this device has 0x%02x",
@@ -78,6 +69,7 @@ int vmm_pci_load(struct vmm_pci *pci, struct vmm_state_reader *r, struct vmm_err
     pthread_mutex_lock(&pci->irq_lock);
     memcpy(pci->config, config, CONFIG_SIZE);
     pci->pin_level = level;
+    vmm_pci_bus_numbers_update(pci);
     if (table) {
         free(pci->table);
         free(pci->pending);
@@ -101,13 +93,16 @@ static void device_reset(void *ctx)
         pci->ops.reset(pci->ctx);
 }
 
+/* The device's own fields first: in a device tree they stand before all nodes. */
 static int device_save(void *ctx, struct vmm_state_writer *w)
 {
     struct vmm_pci *pci = ctx;
+    int rc = pci->ops.save ? pci->ops.save(pci->ctx, w) : 0;
+    if (rc)
+        return rc;
     (void)vmm_state_begin(w, "pci", 1);
     (void)vmm_pci_save(pci, w);
-    int rc = vmm_state_end(w);
-    return rc || !pci->ops.save ? rc : pci->ops.save(pci->ctx, w);
+    return vmm_state_end(w);
 }
 
 static int device_load(void *ctx, struct vmm_state_reader *r, uint32_t version,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A host bridge: who is on its bus, configuration mechanism 1 (PCI 3.0 §3.2.2.3.2) and the enhanced
- * one (PCI Express 3.0 §7.2.2), and the four interrupt lines.
+ * A host bridge: configuration mechanism 1 (PCI 3.0 §3.2.2.3.2) and the enhanced one (PCI Express 3.0
+ * §7.2.2), and the four interrupt lines. Who is on its buses is in tree.c.
  */
 #include "base/util.h"
 #include "devices/pci/internal.h"
@@ -14,23 +14,15 @@
 
 /* Configuration -------------------------------------------------------------------------------- */
 
-/* A slot is there when its function 0 is. The tree is locked. */
-static struct vmm_pci *function_at(struct vmm_pci_host *host, uint32_t address)
-{
-    if (address >= PCI_FUNCTIONS_MAX || !host->functions[address & ~7u])
-        return NULL;
-    return host->functions[address];
-}
-
 /* §6.2.1: function 0 says whether there are others. */
-static uint32_t with_multifunction(struct vmm_pci_host *host, uint32_t address, uint32_t offset,
-                                   uint32_t width, uint32_t value)
+static uint32_t with_multifunction(const struct vmm_pci *pci, uint32_t offset, uint32_t width,
+                                   uint32_t value)
 {
     bool others = false;
-    if ((address & 7) || offset > PCI_HEADER_TYPE || offset + width <= PCI_HEADER_TYPE)
+    if ((pci->address & 7) || offset > PCI_HEADER_TYPE || offset + width <= PCI_HEADER_TYPE)
         return value;
     for (uint32_t i = 1; i < 8; i++)
-        others = others || host->functions[address + i];
+        others = others || pci->bus->functions[pci->address + i];
     return others ? value | HEADER_MULTIFUNCTION << (8 * (PCI_HEADER_TYPE - offset)) : value;
 }
 
@@ -47,12 +39,12 @@ int vmm_pci_host_config_read(struct vmm_pci_host *host, uint32_t address, uint32
         return -EINVAL;
     *value = UINT32_MAX >> (32 - 8 * width);
     pthread_rwlock_rdlock(&host->tree);
-    struct vmm_pci *pci = function_at(host, address);
+    struct vmm_pci *pci = vmm_pci_function_at(host, address);
     if (pci) {
         vmm_device_lock(pci->device);
         *value = vmm_pci_config_get(pci, offset, width);
         vmm_device_unlock(pci->device);
-        *value = with_multifunction(host, address, offset, width, *value);
+        *value = with_multifunction(pci, offset, width, *value);
     }
     pthread_rwlock_unlock(&host->tree);
     return pci ? 0 : -ENOENT;
@@ -64,7 +56,7 @@ int vmm_pci_host_config_write(struct vmm_pci_host *host, uint32_t address, uint3
     if (!access_ok(address, offset, width))
         return -EINVAL;
     pthread_rwlock_rdlock(&host->tree);
-    struct vmm_pci *pci = function_at(host, address);
+    struct vmm_pci *pci = vmm_pci_function_at(host, address);
     if (pci) {
         vmm_device_lock(pci->device);
         vmm_pci_config_put(pci, offset, width, value);
@@ -151,122 +143,6 @@ int vmm_pci_send(struct vmm_pci *pci, const struct vmm_msi *msi)
     if (host && host->options.signal_msi)
         return host->options.signal_msi(host->options.signal_msi_ctx, msi);
     return host && pci->vm ? vmm_vm_signal_msi(pci->vm, msi) : 0;
-}
-
-/* Who is on the bus ---------------------------------------------------------------------------- */
-
-/* Afterwards the guest sees it. The device's lock is taken, as its registers are looked at. */
-static void join(struct vmm_pci_host *host, struct vmm_pci *pci, uint32_t address)
-{
-    vmm_device_lock(pci->device);
-    pthread_mutex_lock(&pci->irq_lock);
-    pci->host = host;
-    pci->address = address;
-    pci->vm = host->options.vm ? vmm_vm_ref(host->options.vm) : NULL;
-    pci->memory = host->options.memory ? vmm_memory_ref(host->options.memory) : NULL;
-    if (pci->config[PCI_INTERRUPT_PIN])
-        pci->initial[PCI_INTERRUPT_LINE] = pci->config[PCI_INTERRUPT_LINE] =
-            host->options.intx_numbers[((address >> 3) + pci->config[PCI_INTERRUPT_PIN] - 1u) % 4];
-    vmm_pci_intx_update(pci);
-    pthread_mutex_unlock(&pci->irq_lock);
-    pthread_mutex_lock(&host->place_lock);
-    host->placing[address] = pci;
-    pthread_mutex_unlock(&host->place_lock);
-    vmm_pci_bars_update(pci);
-    vmm_device_unlock(pci->device);
-}
-
-static void leave(struct vmm_pci_host *host, struct vmm_pci *pci)
-{
-    vmm_device_lock(pci->device);
-    vmm_pci_bars_take_off(pci);
-    pthread_mutex_lock(&pci->irq_lock);
-    if (pci->line_raised)
-        vmm_pci_host_set_intx(host, ((pci->address >> 3) + pci->config[PCI_INTERRUPT_PIN] - 1u) % 4,
-                              false);
-    pci->line_raised = false;
-    vmm_pci_vector_fds_free(pci);
-    pci->host = NULL;
-    pci->vm = vmm_vm_unref(pci->vm);
-    pci->memory = vmm_memory_unref(pci->memory);
-    pthread_mutex_unlock(&pci->irq_lock);
-    vmm_device_unlock(pci->device);
-    vmm_pci_bars_release(pci, host);
-}
-
-static uint32_t free_slot(const struct vmm_pci_host *host)
-{
-    for (uint32_t slot = 1; slot < 32; slot++) {
-        bool taken = false;
-        for (uint32_t i = 0; i < 8; i++)
-            taken = taken || host->functions[slot * 8 + i];
-        if (!taken)
-            return slot;
-    }
-    return VMM_PCI_ANY_SLOT;
-}
-
-/* The tree is locked. */
-static int take_place(struct vmm_pci_host *host, struct vmm_pci *pci, uint32_t slot,
-                      uint32_t function, uint32_t *address, struct vmm_error *err)
-{
-    const char *name = vmm_device_name(pci->device);
-    if (pci->host)
-        return vmm_error_set(err, -EBUSY, "%s is on a PCI bus already", name);
-    if (slot == VMM_PCI_ANY_SLOT)
-        slot = free_slot(host);
-    if (slot == VMM_PCI_ANY_SLOT)
-        return vmm_error_set(err, -ENOSPC, "%s: the PCI bus has no free slot", name);
-    *address = slot * 8 + function;
-    if (host->functions[*address])
-        return vmm_error_set(err, -EEXIST, "%s: PCI slot %u, function %u, has \"%s\"", name, slot,
-                             function, vmm_device_name(host->functions[*address]->device));
-    join(host, pci, *address);
-    host->functions[*address] = vmm_pci_ref(pci);
-    vmm_device_ref(pci->device);
-    return 0;
-}
-
-int vmm_pci_host_add(struct vmm_pci_host *host, struct vmm_pci *pci, uint32_t slot,
-                     uint32_t function, struct vmm_error *err)
-{
-    uint32_t address;
-    if (!host || !pci || (slot != VMM_PCI_ANY_SLOT && (slot < 1 || slot > 31)) || function > 7)
-        return vmm_error_set(err, -EINVAL, "PCI slots are 1 to 31, functions 0 to 7");
-    pthread_rwlock_wrlock(&host->tree);
-    int rc = take_place(host, pci, slot, function, &address, err);
-    pthread_rwlock_unlock(&host->tree);
-    return rc;
-}
-
-int vmm_pci_host_remove(struct vmm_pci_host *host, struct vmm_pci *pci)
-{
-    if (!host || !pci)
-        return -EINVAL;
-    pthread_rwlock_wrlock(&host->tree);
-    bool there = pci->host == host && host->functions[pci->address] == pci;
-    if (there)
-        host->functions[pci->address] = NULL;
-    pthread_rwlock_unlock(&host->tree);
-    if (!there)
-        return -ENOENT;
-    struct vmm_device *device = pci->device;
-    leave(host, pci);
-    vmm_pci_unref(pci);
-    vmm_device_unref(device);
-    return 0;
-}
-
-int vmm_pci_address(struct vmm_pci *pci, uint32_t *address)
-{
-    if (!address)
-        return -EINVAL;
-    pthread_mutex_lock(&pci->irq_lock);
-    int rc = pci->host ? 0 : -ENOENT;
-    if (!rc)
-        *address = pci->address;
-    pthread_mutex_unlock(&pci->irq_lock);
-    return rc;
 }
 
 /* The bridge's own device ---------------------------------------------------------------------- */
@@ -383,7 +259,8 @@ static int add_self(struct vmm_pci_host *host, struct vmm_error *err)
     int rc = vmm_pci_new(&o, &host->self, err);
     if (!rc) {
         host->self->host = host;
-        host->functions[0] = host->self;
+        host->self->bus = &host->root;
+        host->root.functions[0] = host->self;
     }
     return rc;
 }
@@ -453,9 +330,7 @@ struct vmm_pci_host *vmm_pci_host_unref(struct vmm_pci_host *host)
     if (!host || atomic_fetch_sub(&host->refs, 1) != 1)
         return NULL;
     struct vmm_pci_host_options *o = &host->options;
-    for (uint32_t i = 1; i < PCI_FUNCTIONS_MAX; i++)
-        if (host->functions[i])
-            (void)vmm_pci_host_remove(host, host->functions[i]);
+    vmm_pci_bus_clear(host, &host->root);
     vmm_bus_remove(o->mmio, host->ecam_region);
     if (o->ports)
         vmm_bus_remove(o->ports, host->config_region);

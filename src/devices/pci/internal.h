@@ -27,6 +27,9 @@
 #define PCI_SUBSYSTEM      0x2cu
 #define PCI_ROM            0x30u
 #define PCI_CAPABILITIES   0x34u
+#define PCI_BUS_NUMBERS    0x18u /* of a bridge: primary, secondary, subordinate */
+#define PCI_WINDOWS        0x1cu
+#define PCI_WINDOWS_END    0x34u
 #define PCI_INTERRUPT_LINE 0x3cu
 #define PCI_INTERRUPT_PIN  0x3du
 #define PCI_HEADER_END     0x40u
@@ -40,6 +43,7 @@
 #define STATUS_INTERRUPT     0x0008u
 #define STATUS_CAPABILITIES  0x0010u
 
+#define HEADER_BRIDGE        0x01u
 #define HEADER_MULTIFUNCTION 0x80u
 
 #define CAP_PM      0x01u
@@ -58,15 +62,29 @@
 #define PCI_BARS_AND_ROM  7u
 #define PCI_FUNCTIONS_MAX 256u
 
+/* A bus: the root's, or the one behind a bridge. */
+struct pci_bus {
+    /* By slot and function; held with their devices. */
+    struct vmm_pci *functions[PCI_FUNCTIONS_MAX];
+    struct vmm_pci *bridge; /* NULL: the root */
+    bool one_slot;          /* behind a port of PCI Express */
+    _Atomic bool occupied;  /* slot 0 has a function 0 */
+    /* Somebody came or went; without locks. NULL: no matter. */
+    void (*changed)(struct vmm_pci *bridge);
+    _Atomic uint32_t numbers; /* secondary, subordinate: as the guest has set them */
+    /* What the bridge forwards: ports, memory, prefetchable memory; guarded by place_lock. */
+    struct vmm_pci_window windows[3];
+};
+
 struct pci_bar {
     struct vmm_pci *pci;
     uint32_t index;
     struct vmm_pci_bar declared;
     struct vmm_region *region; /* made when it is first placed */
     bool in_memory;            /* the memory map holds it, enabled or not */
-    /* Guarded by the bridge's place_lock. */
-    bool wanted, placed;
-    uint64_t address;
+    /* Guarded by the host bridge's place_lock. */
+    bool on, placed; /* decoded; answering */
+    uint64_t address, placed_at;
 };
 
 /* A vector that others signal by an eventfd. */
@@ -90,18 +108,24 @@ struct vmm_pci {
     uint8_t config[CONFIG_SIZE];
     uint8_t initial[CONFIG_SIZE];
     uint8_t writable[CONFIG_SIZE];
+    uint8_t clearable[CONFIG_SIZE]; /* bits that writing a one clears */
+    uint8_t changing[CONFIG_SIZE];  /* bits that the device changes */
     uint32_t next_capability, last_capability;
-    uint32_t pm, msi, msix; /* where the capabilities are; 0: none */
+    uint32_t pm, msi, msix, pcie; /* where the capabilities are; 0: none */
 
     pthread_mutex_t irq_lock; /* guards what follows, and writes to config */
     uint32_t pin_level;       /* as the device has it */
-    bool line_raised;         /* as the bridge has been told */
+    bool line_raised;         /* as the host bridge has been told */
+    uint32_t line;            /* and of which line */
     uint8_t *table;           /* MSI-X: entries of MSIX_ENTRY bytes */
     uint64_t *pending;        /* MSI-X */
     struct pci_vector_fd *fds;
     uint32_t fd_count;
     struct vmm_pci_host *host; /* NULL: on none; changed with the device's lock held too */
-    uint32_t address;
+    struct pci_bus *bus;
+    struct pci_bus *secondary; /* of a bridge */
+    uint32_t address;          /* slot and function on its bus */
+    struct vmm_pci *next_placing;
     struct vmm_vm *vm; /* the bridge's, held as long as the function is there */
     struct vmm_memory *memory;
 };
@@ -111,22 +135,31 @@ struct vmm_pci_host {
     struct vmm_device *device;
     struct vmm_pci_host_options options; /* its objects are held */
     pthread_rwlock_t tree;
-    struct vmm_pci
-        *functions[PCI_FUNCTIONS_MAX]; /* by device and function; held with their devices */
+    struct pci_bus root;
     struct vmm_pci *self;
     pthread_mutex_t place_lock;
-    struct vmm_pci *placing[PCI_FUNCTIONS_MAX]; /* guarded by place_lock: as functions */
+    struct vmm_pci *placing; /* a list, guarded by place_lock: whose BARs it places */
     pthread_mutex_t intx_lock;
     uint32_t intx_count[4];
     _Atomic uint32_t config_address; /* of mechanism 1 */
     struct vmm_region *ecam_region, *config_region;
 };
 
+/* tree.c */
+struct vmm_pci *vmm_pci_function_at(struct vmm_pci_host *host, uint32_t address);
+uint32_t vmm_pci_requester(const struct vmm_pci *pci); /* its bus, slot and function */
+int vmm_pci_bus_add(struct vmm_pci_host *host, struct pci_bus *bus, struct vmm_pci *pci,
+                    uint32_t slot, uint32_t function, struct vmm_error *err);
+void vmm_pci_bus_clear(struct vmm_pci_host *host, struct pci_bus *bus);
+
 /* config.c; the device's lock is held. */
 int vmm_pci_build_header(struct vmm_pci *pci, const struct vmm_pci_options *o,
                          struct vmm_error *err);
 uint32_t vmm_pci_config_get(struct vmm_pci *pci, uint32_t offset, uint32_t width);
 void vmm_pci_config_put(struct vmm_pci *pci, uint32_t offset, uint32_t width, uint32_t value);
+void vmm_pci_bus_numbers_update(struct vmm_pci *pci);
+/* Make it a bridge: the header of type 1. */
+void vmm_pci_build_bridge_header(struct vmm_pci *pci, struct pci_bus *secondary);
 uint16_t vmm_pci_command(const struct vmm_pci *pci);
 
 /* capability.c */
@@ -138,6 +171,8 @@ bool vmm_pci_powered(const struct vmm_pci *pci); /* in D0 */
 int vmm_pci_check_bars(const struct vmm_pci_options *o, struct vmm_error *err);
 /* What the registers say, to the buses; the device's lock is held. */
 void vmm_pci_bars_update(struct vmm_pci *pci);
+/* From now on they follow the registers. */
+void vmm_pci_bars_join(struct vmm_pci *pci);
 /* Off the buses. */
 void vmm_pci_bars_take_off(struct vmm_pci *pci);
 /* Free what is left of them; without locks. */

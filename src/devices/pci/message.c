@@ -81,7 +81,7 @@ static uint32_t vector_count(const struct vmm_pci *pci)
 static bool may_send(struct vmm_pci *pci, uint32_t vector, struct vmm_msi *msi)
 {
     bool master = vmm_pci_command(pci) & COMMAND_BUS_MASTER;
-    *msi = (struct vmm_msi){.device_id = pci->address};
+    *msi = (struct vmm_msi){.device_id = vmm_pci_requester(pci)};
     if (msix_enabled(pci)) {
         const uint8_t *entry = &pci->table[vector * MSIX_ENTRY];
         msi->address = vmm_load_le64(entry);
@@ -232,8 +232,7 @@ void vmm_pci_intx_update(struct vmm_pci *pci)
     if (raise == pci->line_raised)
         return;
     pci->line_raised = raise;
-    /* §2.2.6 and the PCI-to-PCI bridge specification 9.1: devices begin at different lines. */
-    vmm_pci_host_set_intx(pci->host, ((pci->address >> 3) + pin - 1u) % 4, raise);
+    vmm_pci_host_set_intx(pci->host, pci->line, raise);
 }
 
 void vmm_pci_set_intx(struct vmm_pci *pci, uint32_t level)
