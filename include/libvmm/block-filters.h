@@ -57,8 +57,7 @@ VMM_API int vmm_block_null_new(struct vmm_loop *loop, const struct vmm_block_nul
 
 struct vmm_block_overlay_options {
     size_t size;
-    /** Where what is written goes: a temporary file without a name in this folder, which must be on a
-     *  file system that knows O_TMPFILE. NULL: memory. */
+    /** Where what is written goes: a temporary file without a name in this folder. NULL: memory. */
     const char *folder;
     uint32_t threads; /**< of the temporary file: see vmm_block_raw_options */
     uint32_t reserved;

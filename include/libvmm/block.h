@@ -124,6 +124,10 @@ VMM_API void vmm_block_cancel(struct vmm_block *block, struct vmm_block_request 
 /** For drivers: the request is finished. `done` is called by the loop, soon, in order. */
 VMM_API void vmm_block_complete(struct vmm_block *block, struct vmm_block_request *request,
                                 int result);
+/** For drivers: the same, without waking the loop. vmm_block_deliver() follows in the same callback, or
+ *  the call comes from `reap` or `drain`. Spares a timer where requests finish in a callback anyway. */
+VMM_API void vmm_block_collect(struct vmm_block *block, struct vmm_block_request *request,
+                               int result);
 /** For drivers: call `done` of what is finished now. From a callback of the loop, never from inside
  *  `submit`, `plug` or `drain`. */
 VMM_API void vmm_block_deliver(struct vmm_block *block);

@@ -34,7 +34,7 @@ static struct vmm_block_request *next_of(const struct vmm_block_request *request
     return (struct vmm_block_request *)(uintptr_t)request->reserved[NEXT];
 }
 
-void vmm_block_complete(struct vmm_block *b, struct vmm_block_request *request, int result)
+void vmm_block_collect(struct vmm_block *b, struct vmm_block_request *request, int result)
 {
     request->reserved[NEXT] = 0;
     request->reserved[RESULT] = (uint64_t)(int64_t)result;
@@ -42,9 +42,15 @@ void vmm_block_complete(struct vmm_block *b, struct vmm_block_request *request, 
         b->last->reserved[NEXT] = (uintptr_t)request;
     else
         b->finished = request;
-    if (!b->last && !b->telling)
-        (void)vmm_timer_set(b->timer, 0);
     b->last = request;
+}
+
+void vmm_block_complete(struct vmm_block *b, struct vmm_block_request *request, int result)
+{
+    bool first = !b->last;
+    vmm_block_collect(b, request, result);
+    if (first && !b->telling)
+        (void)vmm_timer_set(b->timer, 0);
 }
 
 static void tell_those(struct vmm_block *b)

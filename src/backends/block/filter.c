@@ -36,7 +36,7 @@ static void below_done(struct vmm_block_request *below, int result)
     if (f->ended)
         f->ended(f, above, result);
     else
-        vmm_block_complete(f->self, above, result);
+        vmm_block_collect(f->self, above, result);
     vmm_block_deliver(f->self);
 }
 
@@ -153,7 +153,7 @@ static void end_dropped(struct vmm_filter *f)
     struct vmm_block_request *request;
     pthread_mutex_lock(&f->lock);
     while ((request = vmm_block_list_pop(&f->dropped)))
-        vmm_block_complete(f->self, request, -ECANCELED);
+        vmm_block_collect(f->self, request, -ECANCELED);
     pthread_mutex_unlock(&f->lock);
     struct vmm_block_list failed = f->failed;
     f->failed = (struct vmm_block_list){0};
@@ -161,7 +161,7 @@ static void end_dropped(struct vmm_filter *f)
         if (f->ended)
             f->ended(f, request, -ENOMEM);
         else
-            vmm_block_complete(f->self, request, -ENOMEM);
+            vmm_block_collect(f->self, request, -ENOMEM);
 }
 
 static void wake(void *ctx)

@@ -11,6 +11,7 @@
 #include <libvmm/block-filters.h>
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -235,14 +236,30 @@ static void destroy(void *ctx)
     free(o);
 }
 
+/* A file without a name, or with one for a moment only. */
+static int open_file(const char *folder)
+{
+    char path[4096];
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0 || (errno != EOPNOTSUPP && errno != EISDIR))
+        return fd < 0 ? -errno : fd;
+    if (snprintf(path, sizeof(path), "%s/libvmm-overlay-XXXXXX", folder) >= (int)sizeof(path))
+        return -ENAMETOOLONG;
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    (void)unlink(path);
+    return fd;
+}
+
 static int make_file(struct overlay *o, const struct vmm_block_overlay_options *options,
                      struct vmm_error *err)
 {
     struct vmm_block_raw_options raw = VMM_BLOCK_RAW_OPTIONS_INIT;
-    raw.fd = open(options->folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    raw.fd = open_file(options->folder);
     if (raw.fd < 0)
-        return vmm_error_set(err, -errno, "overlay: no temporary file in %s: %s", options->folder,
-                             strerror(errno));
+        return vmm_error_set(err, raw.fd, "overlay: no temporary file in %s: %s", options->folder,
+                             strerror(-raw.fd));
     raw.threads = options->threads;
     raw.cache = VMM_BLOCK_CACHE_UNSAFE;
     raw.unlocked = 1;

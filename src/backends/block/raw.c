@@ -101,8 +101,8 @@ static void reap(void *ctx)
     pthread_mutex_unlock(&raw->lock);
     struct vmm_block_request *request;
     while ((request = vmm_block_list_pop(&finished)))
-        vmm_block_complete(raw->block, request,
-                           (int)(int64_t)request->reserved[VMM_RAW_WORD_RESULT]);
+        vmm_block_collect(raw->block, request,
+                          (int)(int64_t)request->reserved[VMM_RAW_WORD_RESULT]);
 }
 
 static void some_finished(void *ctx, uint32_t events)

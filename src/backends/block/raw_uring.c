@@ -211,7 +211,9 @@ static void collect(struct vmm_raw *raw)
     move_waiting(raw);
 }
 
-static void hand_back(struct vmm_raw *raw)
+static void hand_back(struct vmm_raw *raw,
+                      void (*complete)(struct vmm_block *block, struct vmm_block_request *request,
+                                       int result))
 {
     pthread_mutex_lock(&raw->lock);
     struct vmm_block_list finished = raw->finished;
@@ -219,7 +221,7 @@ static void hand_back(struct vmm_raw *raw)
     pthread_mutex_unlock(&raw->lock);
     struct vmm_block_request *r;
     while ((r = vmm_block_list_pop(&finished)))
-        vmm_block_complete(raw->block, r, (int)(int64_t)r->reserved[VMM_RAW_WORD_RESULT]);
+        complete(raw->block, r, (int)(int64_t)r->reserved[VMM_RAW_WORD_RESULT]);
 }
 
 static void go_on(struct vmm_raw *raw)
@@ -229,7 +231,7 @@ static void go_on(struct vmm_raw *raw)
     if (io_uring_sq_ready(&raw->uring->ring))
         enter(raw, 0);
     pthread_mutex_unlock(&raw->lock);
-    hand_back(raw);
+    hand_back(raw, vmm_block_collect);
 }
 
 static void ready(void *ctx, uint32_t events)
@@ -261,7 +263,7 @@ void vmm_raw_uring_submit(struct vmm_raw *raw, struct vmm_block_request *r)
     bool any = raw->finished.first != NULL;
     pthread_mutex_unlock(&raw->lock);
     if (any)
-        hand_back(raw);
+        hand_back(raw, vmm_block_complete);
 }
 
 void vmm_raw_uring_plug(struct vmm_raw *raw, bool on)
@@ -277,7 +279,7 @@ void vmm_raw_uring_plug(struct vmm_raw *raw, bool on)
     if (io_uring_sq_ready(&raw->uring->ring))
         enter(raw, 0);
     pthread_mutex_unlock(&raw->lock);
-    hand_back(raw);
+    hand_back(raw, vmm_block_complete);
 }
 
 void vmm_raw_uring_cancel(struct vmm_raw *raw, struct vmm_block_request *r)
@@ -296,7 +298,7 @@ void vmm_raw_uring_cancel(struct vmm_raw *raw, struct vmm_block_request *r)
         }
     }
     pthread_mutex_unlock(&raw->lock);
-    hand_back(raw);
+    hand_back(raw, vmm_block_complete);
 }
 
 void vmm_raw_uring_quiesce(struct vmm_raw *raw)
