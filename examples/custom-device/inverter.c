@@ -146,7 +146,7 @@ static int load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct 
     return rc;
 }
 
-int inverter_add(struct vmm_pci_host *host, struct vmm_pci **out, struct vmm_error *err)
+int inverter_new(const char *name, struct vmm_pci **out, struct vmm_error *err)
 {
     static const struct vmm_pci_ops ops = {
         .size = sizeof(ops),
@@ -162,7 +162,7 @@ int inverter_add(struct vmm_pci_host *host, struct vmm_pci **out, struct vmm_err
     struct vmm_pci_options o = VMM_PCI_OPTIONS_INIT;
     if (!d)
         return vmm_error_set(err, -ENOMEM, "out of memory");
-    o.name = "inverter";
+    o.name = name;
     o.vendor_id = 0x1234; /* get one of your own from the PCI-SIG */
     o.device_id = 0x4956;
     o.class_code = 0xff0000; /* belongs to no class */
@@ -176,14 +176,9 @@ int inverter_add(struct vmm_pci_host *host, struct vmm_pci **out, struct vmm_err
     o.ops = &ops;
     o.ctx = d;
     int rc = vmm_pci_new(&o, &d->pci, err);
-    if (rc) {
+    if (rc)
         free(d);
-        return rc;
-    }
-    struct vmm_pci *pci = d->pci;
-    rc = vmm_pci_host_add(host, pci, VMM_PCI_ANY_SLOT, 0, err);
-    if (!rc && out)
-        *out = pci;
-    vmm_pci_unref(pci); /* the bridge holds it now */
+    else
+        *out = d->pci;
     return rc;
 }

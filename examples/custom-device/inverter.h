@@ -17,7 +17,7 @@
 
 #include <libvmm/pci.h>
 
-/* Make one and put it on the first free slot of a bridge, which then holds it. */
-int inverter_add(struct vmm_pci_host *host, struct vmm_pci **out, struct vmm_error *err);
+/* Make one, for vmm_pci_host_add() or vmm_pci_bridge_add(). */
+int inverter_new(const char *name, struct vmm_pci **out, struct vmm_error *err);
 
 #endif

@@ -4,7 +4,9 @@
  *
  *   custom-device KERNEL INITRD [COMMAND-LINE]
  *
- * The serial port is on the terminal; Ctrl-A x leaves. Build it with
+ * One inverter is there from the start. Another can be plugged while the guest runs: Ctrl-A p puts it into
+ * a slot behind a root port, Ctrl-A u asks the guest to give it back. The serial port is on the terminal;
+ * Ctrl-A x leaves. Build it with
  *   cc main.c inverter.c $(pkg-config --cflags --libs libvmm)
  */
 #include "inverter.h"
@@ -20,13 +22,36 @@ struct launcher {
     struct vmm_loop *loop;
     struct vmm_chardev *serial;
     struct vmm_machine *machine;
+    struct vmm_pci_bridge *port;
 };
+
+static int plug(struct launcher *l, struct vmm_error *err)
+{
+    struct vmm_pci *pci;
+    int rc = inverter_new("inverter-hot", &pci, err);
+    if (rc)
+        return rc;
+    rc = vmm_pci_bridge_add(l->port, pci, 0, 0, err);
+    vmm_pci_unref(pci); /* the bridge holds it now */
+    return rc;
+}
+
+static void unplugged(void *ctx, struct vmm_pci *pci)
+{
+    (void)ctx;
+    fprintf(stderr, "\r\ncustom-device: %s is unplugged\r\n", vmm_device_name(vmm_pci_device(pci)));
+}
 
 static void escape_key(void *ctx, uint8_t key)
 {
     struct launcher *l = ctx;
+    struct vmm_error err = VMM_ERROR_INIT;
     if (key == 'x' && l->machine)
         vmm_machine_stop(l->machine);
+    if (key == 'p' && plug(l, &err))
+        fprintf(stderr, "\r\ncustom-device: %s\r\n", err.text);
+    if (key == 'u' && vmm_pci_bridge_eject(l->port))
+        fprintf(stderr, "\r\ncustom-device: the slot is empty\r\n");
 }
 
 static void guest_error(void *ctx, const char *device, const char *text)
@@ -55,8 +80,27 @@ static int add_random(struct launcher *l, struct vmm_error *err)
 static int add_inverter(struct launcher *l, struct vmm_error *err)
 {
     struct vmm_pci *pci;
-    int rc = inverter_add(vmm_machine_pci(l->machine), &pci, err);
-    return rc ? rc : vmm_machine_add_device(l->machine, vmm_pci_device(pci));
+    int rc = inverter_new("inverter", &pci, err);
+    if (rc)
+        return rc;
+    rc = vmm_pci_host_add(vmm_machine_pci(l->machine), pci, VMM_PCI_ANY_SLOT, 0, err);
+    rc = rc ? rc : vmm_machine_add_device(l->machine, vmm_pci_device(pci));
+    vmm_pci_unref(pci);
+    return rc;
+}
+
+static int add_port(struct launcher *l, struct vmm_error *err)
+{
+    struct vmm_pci_bridge_options o = VMM_PCI_BRIDGE_OPTIONS_INIT;
+    o.name = "port";
+    o.express = 1;
+    o.slot_number = 1;
+    o.loop = l->loop;
+    o.unplugged = unplugged;
+    int rc = vmm_pci_bridge_new(vmm_machine_pci(l->machine), &o, &l->port, err);
+    if (rc)
+        return rc;
+    return vmm_machine_add_device(l->machine, vmm_pci_device(vmm_pci_bridge_function(l->port)));
 }
 
 static int set_up(struct launcher *l, char **argv, struct vmm_error *err)
@@ -78,6 +122,7 @@ static int set_up(struct launcher *l, char **argv, struct vmm_error *err)
     rc = vmm_machine_new(l->host, &m, &l->machine, err);
     rc = rc ? rc : add_random(l, err);
     rc = rc ? rc : add_inverter(l, err);
+    rc = rc ? rc : add_port(l, err);
     k.kernel.path = argv[1];
     k.initrd.path = argv[2];
     k.command_line = argv[3] ? argv[3] : "console=ttyS0";
@@ -101,6 +146,7 @@ int main(int argc, char **argv)
     else
         fprintf(stderr, "custom-device: %s\n%s", vmm_end_name(outcome.reason),
                 outcome.text ? outcome.text : "");
+    vmm_pci_bridge_unref(l.port);
     vmm_machine_unref(l.machine);
     vmm_chardev_unref(l.serial);
     vmm_loop_unref(l.loop);

@@ -45,15 +45,33 @@ def driven_from_user_space():
             console.expect(r"(all is well|FAILED.*)\r", 60)
             assert "FAILED" not in console.text(), console.text()
             console.expect("guest# ", 20)
+            hot_plug(console)
             console.type("poweroff -f\n")
             assert console.wait(30) == 0, console.tail()
             assert "the guest misused" not in console.text(), console.text()
 
 
+def hot_plug(console):
+    """In and out of the slot behind the root port, twice; it works each time."""
+    for _ in range(2):
+        console.type("\x01p")
+        for _ in range(20):
+            console.type("ls /sys/bus/pci/devices | grep -c :01:; sleep 1\n")
+            if console.expect(r"\n([01])\r", 20).group(1) == b"1":
+                break
+        console.type("sleep 2; /inverter-guest 0000:01:00.0\n")
+        console.expect(r"(all is well|FAILED.*)\r", 60)
+        assert "FAILED" not in console.text(), console.text()
+        console.type("\x01u")
+        console.expect("inverter-hot is unplugged", 60)  # after some seconds to change one's mind
+        console.type("sleep 2; ls /sys/bus/pci/devices | grep -c :01:\n")
+        console.expect(r"\n0\r", 20)
+
+
 def main():
     tests = Tests()
     if kernel and os.path.exists(initrd):
-        tests.run("the inverter, DMA and MSI-X", driven_from_user_space)
+        tests.run("the inverter, DMA and MSI-X, hot plug", driven_from_user_space)
     else:
         tests.skip("custom-device", "LIBVMM_KERNELS or LIBVMM_CACHE names no kernel or initramfs")
     tests.end()
