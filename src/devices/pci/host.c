@@ -104,7 +104,8 @@ static void ecam_write(void *ctx, uint64_t offset, uint32_t width, uint64_t valu
     write_any(ctx, (uint32_t)(offset / CONFIG_ALL), offset % CONFIG_ALL, width, value);
 }
 
-/* The address register is one of 32 bits; only accesses of all of it reach it. */
+/* The address register is one of 32 bits; only accesses of all of it reach it. The bus lets none across
+ * the end of the data register. */
 static uint64_t ports_read(void *ctx, uint64_t offset, uint32_t width)
 {
     struct vmm_pci_host *host = ctx;
@@ -112,7 +113,7 @@ static uint64_t ports_read(void *ctx, uint64_t offset, uint32_t width)
     if (offset < 4)
         return offset == 0 && width == 4 ? where : nothing;
     uint32_t byte = (uint32_t)offset & 3;
-    if (!(where & ENABLE_BIT) || byte + width > 4)
+    if (!(where & ENABLE_BIT))
         return nothing;
     return read_any(host, where >> 8 & 0xffff, (where & 0xfc) + byte, width);
 }
@@ -123,7 +124,7 @@ static void ports_write(void *ctx, uint64_t offset, uint32_t width, uint64_t val
     uint32_t where = host->config_address, byte = (uint32_t)offset & 3;
     if (offset == 0 && width == 4)
         host->config_address = (uint32_t)value & 0x80fffffcu;
-    else if (offset >= 4 && (where & ENABLE_BIT) && byte + width <= 4)
+    else if (offset >= 4 && (where & ENABLE_BIT))
         write_any(host, where >> 8 & 0xffff, (where & 0xfc) + byte, width, value);
 }
 
