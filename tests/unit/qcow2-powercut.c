@@ -294,9 +294,12 @@ static void cut_everywhere(void **state)
     model_close(&c->m); /* it writes, too */
     assert_true(c->flush_count > 0);
     assert_true(c->m.file.record_count > 100);
+    /* qemu-img takes a count of two with a mark "used once" for an error. Within a snapshot's making
+     * that is lost space at worst; version 3 is marked dirty meanwhile, version 2 cannot be. */
     for (size_t count = 0; count <= c->m.file.record_count; count++) {
         replay(c, count, &base, &file);
-        if (have_qemu_img() && count % 97 == 0 && !is_dirty(&file))
+        if (have_qemu_img() && count % 97 == 0 && !is_dirty(&file) &&
+            !(l->snapshots && l->create.version == 2))
             ask_qemu(c, &file, count);
         look_at(c, count, &file);
     }

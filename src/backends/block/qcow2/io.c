@@ -44,6 +44,13 @@ void vmm_q2_batch_init(struct q2_batch *batch, struct qcow2 *q)
     *batch = (struct q2_batch){.q = q, .co = q->co.current};
 }
 
+/* While files are drained, who is told would submit more, and it would never end. */
+void vmm_q2_deliver(struct qcow2 *q)
+{
+    if (!q->turning && !q->co.current && q->block)
+        vmm_block_deliver(q->block);
+}
+
 static void part_done(struct vmm_block_request *request, int result)
 {
     struct q2_part *part = request->ctx;
@@ -52,8 +59,10 @@ static void part_done(struct vmm_block_request *request, int result)
     vmm_q2_part_free(q, part);
     if (result && !batch->error)
         batch->error = result;
-    if (--batch->pending == 0 && batch->waiting)
+    if (--batch->pending == 0 && batch->waiting) {
         vmm_co_wake(&q->co, batch->co);
+        vmm_q2_deliver(q);
+    }
 }
 
 void vmm_q2_batch_add(struct q2_batch *batch, struct vmm_block *block, struct q2_part *part)
@@ -157,6 +166,7 @@ void vmm_q2_grow_now(void *ctx)
     struct qcow2 *q = ctx;
     if (!q->growing.first)
         return;
+    q->turning++;
     uint64_t before = q->file_length;
     q->grow_error = grow_one(q->file, &q->file_length, &q->file_wanted);
     q->grew |= q->file_length > before;
@@ -165,6 +175,7 @@ void vmm_q2_grow_now(void *ctx)
         q->grow_error = q->grow_error ? q->grow_error : rc;
     }
     vmm_co_wake_all(&q->co, &q->growing);
+    q->turning--;
 }
 
 /* In steps, so that it is rare; what is too much is given back when the image is closed. */
@@ -199,6 +210,7 @@ int vmm_q2_ensure_length(struct qcow2 *q, struct vmm_block *block, uint64_t end)
 
 void vmm_q2_turn(struct qcow2 *q)
 {
+    q->turning++;
     vmm_q2_grow_now(q);
     vmm_block_drain(q->file);
     if (q->data && q->data != q->file)
@@ -207,6 +219,7 @@ void vmm_q2_turn(struct qcow2 *q)
         vmm_block_drain(q->backing);
     if (q->other)
         vmm_block_drain(q->other);
+    q->turning--;
 }
 
 struct call {

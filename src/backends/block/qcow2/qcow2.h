@@ -222,7 +222,8 @@ struct qcow2 {
     struct q2_op *ops, *last_op; /* that hold clusters or wait for them */
     uint32_t exclusive_ops;
     struct vmm_block_request *backlog, *last_backlog; /* wait for a coroutine */
-    uint32_t running;                                 /* coroutines that carry out requests */
+    uint32_t turning; /* we drain the files below: `done` of ours is not called meanwhile */
+    uint32_t running; /* coroutines that carry out requests */
     struct q2_part *spare_parts;
     struct q2_op *spare_ops;
     uint32_t spare_part_count, spare_op_count;
@@ -303,6 +304,8 @@ void vmm_q2_grow_now(void *q);
 int vmm_q2_call(struct qcow2 *q, int (*fn)(struct qcow2 *q, void *arg), void *arg);
 /* Outside: let everything that can go on without the loop do so. */
 void vmm_q2_turn(struct qcow2 *q);
+/* From a callback of a file below, last: what is finished goes on upwards at once. */
+void vmm_q2_deliver(struct qcow2 *q);
 
 /* set.c ---------------------------------------------------------------------------------------- */
 

@@ -238,7 +238,10 @@ static void finish(struct q2_op *op, int result)
 
 static void quick_done(struct vmm_block_request *request, int result)
 {
-    finish(request->ctx, result);
+    struct q2_op *op = request->ctx;
+    struct qcow2 *q = op->q;
+    finish(op, result);
+    vmm_q2_deliver(q);
 }
 
 static int pass_down(struct q2_op *op, struct vmm_block *block, uint64_t offset)
