@@ -137,9 +137,10 @@ def all_keys():
             power_off(console)
         with open(snapshot, "rb") as disk:
             assert not any(disk.read()), "a snapshot reached the image"
-        for path in (*direct, network):
-            with open(path, "rb") as disk:
-                assert any(disk.read(MIB)), f"nothing was written to {path}"
+        for path in direct:  # the nested machine's file system keeps what was cached: read past it
+            data = subprocess.run(["dd", "if=" + path, "bs=1M", "count=1", "iflag=direct"],
+                                  capture_output=True, check=True).stdout
+            assert any(data), f"nothing was written to {path}"
         with open(network, "rb") as disk:
             disk.seek(8 * MIB)
             sums = subprocess.run(["md5sum"], input=disk.read(4 * MIB), capture_output=True, check=True)

@@ -249,6 +249,39 @@ static void qemu_nbd(void **state)
     behaves_as_a_disk(f);
 }
 
+/* As docs/disks.md says: formats that we do not read ourselves. */
+static void other_formats(void **state)
+{
+    static const char *const formats[] = {"vmdk", "vhdx", "vdi", "vpc"};
+    struct fixture *f = *state;
+    uint8_t *data = malloc(1 << 20), *back = malloc(1 << 20);
+    if (system("qemu-nbd --version >/dev/null 2>&1"))
+        skip(); /* Debian: qemu-utils */
+    fill(data, 1 << 20, 9);
+    int fd = open(f->image, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, data, 1 << 20, 5 << 20), 1 << 20);
+    close(fd);
+    for (size_t i = 0; i < sizeof(formats) / sizeof(formats[0]); i++) {
+        char line[512];
+        snprintf(line, sizeof(line), "qemu-img convert -f raw -O %s %s %s/other", formats[i],
+                 f->image, f->folder);
+        assert_int_equal(system(line), 0);
+        snprintf(line, sizeof(line), "qemu-nbd --read-only --persistent -k $s -f %s $d/other",
+                 formats[i]);
+        serve(f, line);
+        assert_int_equal(attach(f, 1, 0, false), 0);
+        assert_int_equal(vmm_block_read(f->block, 5 << 20, back, 1 << 20), 0);
+        assert_memory_equal(back, data, 1 << 20);
+        assert_int_equal(vmm_block_read(f->block, 7 << 20, back, 1 << 20), 0);
+        assert_int_equal(back[0] | back[(1 << 20) - 1], 0);
+        assert_int_equal(vmm_block_write(f->block, 0, data, 512), -EACCES);
+        f->block = vmm_block_unref(f->block);
+        end_server(f);
+    }
+    free(data);
+    free(back);
+}
+
 static void read_only(void **state)
 {
     struct fixture *f = *state;
@@ -417,6 +450,7 @@ int main(void)
         TEST(a_server_that_can_little),
         TEST(many_connections),
         TEST(qemu_nbd),
+        TEST(other_formats),
         TEST(read_only),
         TEST(tls),
         TEST(a_server_that_comes_back),

@@ -208,6 +208,7 @@ static void notify(void *ctx, uint32_t index)
     struct blk *blk = ctx;
     struct blk_queue *bq = &blk->queues[index];
     struct vmm_virtio_queue *q = vmm_virtio_queue(blk->virtio, index);
+    vmm_block_plug(blk->block); /* what the driver gave together goes on together */
     while (bq->free) {
         struct request *r = bq->free;
         if (vmm_virtio_queue_pop(q, r->chain) <= 0)
@@ -222,6 +223,7 @@ static void notify(void *ctx, uint32_t index)
         if (status >= 0)
             finish(r, (uint8_t)status);
     }
+    vmm_block_unplug(blk->block);
     bq->stalled = !bq->free;
     vmm_virtio_queue_signal(q);
 }
