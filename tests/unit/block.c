@@ -105,6 +105,11 @@ static void what_is_written_is_read(void **state)
     assert_int_equal(vmm_block_flush(f->block), 0);
     assert_int_equal(vmm_block_read(f->block, LENGTH - sizeof(back), back, sizeof(back)), 0);
     assert_memory_equal(data, back, sizeof(data));
+    int fd = open(f->path, O_RDONLY | O_CLOEXEC); /* as others see it */
+    memset(back, 0, sizeof(back));
+    assert_int_equal(pread(fd, back, sizeof(back), LENGTH - sizeof(data)), sizeof(back));
+    close(fd);
+    assert_memory_equal(data, back, sizeof(data));
     for (uint32_t flags = 0; flags <= VMM_BLOCK_MAY_UNMAP; flags += VMM_BLOCK_MAY_UNMAP) {
         uint64_t at = LENGTH - 65536 + (flags ? 8192 : 512);
         assert_int_equal(vmm_block_range(f->block, VMM_BLOCK_WRITE_ZEROES, flags, at, 4096), 0);

@@ -16,182 +16,27 @@
 #include "config.h"
 
 #ifdef HAVE_LIBNBD
-#include <libnbd.h>
-#include <pthread.h>
+#include "backends/block/nbd.h"
+
 #include <stdlib.h>
 
-#define WORD_COMMAND 3
-#define WORD_RESULT  4 /* without a command */
-#define WORD_PHASE   5
-
-#define PART_MAX       (32u << 20) /* of data */
-#define RANGE_PART_MAX (1u << 30)
-#define ZEROES         (1u << 20)
-#define RETRY_MIN_NS   100000000ull
-#define RETRY_MAX_NS   5000000000ull
-#define QUIESCE_MS     10
-
-enum phase { PHASE_MAIN, PHASE_FLUSH }; /* a durable write where the server knows no FUA */
-enum state { DOWN, CONNECTING, UP };
-
-struct connection {
-    struct nbd *nbd;
-    struct nbd_handle *handle;
-    struct vmm_source *source;
-    enum state state;
-    uint64_t retry_at, backoff;
-};
-
-struct nbd {
-    struct vmm_block *block;
-    struct vmm_loop *loop;
-    struct vmm_timer *timer;
-    char *uri, *tls_certificates, *tls_psk_file;
-    uint64_t length, reconnect_ns, lost_since;
-    uint32_t block_size, optimal_size, part_max;
-    bool read_only, can_flush, can_fua, can_trim, can_zero, has_extents, flush_failed;
-    uint32_t count, next; /* connections */
-    struct connection connections[VMM_BLOCK_NBD_CONNECTIONS_MAX];
-    pthread_mutex_t handles, lock;
-    struct vmm_block_list waiting, ended; /* guarded by the lock; the next too */
-    uint32_t under_way;
-};
-
-/* A request with the server. */
-struct command {
-    struct nbd *nbd;
-    struct vmm_block_request *request;
-    uint8_t *buffer; /* NULL: the vector's only entry */
-    uint32_t left;   /* parts; guarded by the lock */
-    int result;
-    bool lost; /* with the connection */
-};
-
-/* Commands ------------------------------------------------------------------------------------- */
-
-static void copy_out(const struct vmm_block_request *r, uint8_t *to)
-{
-    for (size_t i = 0; i < r->vector_count; to += r->vector[i++].iov_len)
-        memcpy(to, r->vector[i].iov_base, r->vector[i].iov_len);
-}
-
-static void copy_in(const struct vmm_block_request *r, const uint8_t *from)
-{
-    for (size_t i = 0; i < r->vector_count; from += r->vector[i++].iov_len)
-        memcpy(r->vector[i].iov_base, from, r->vector[i].iov_len);
-}
-
-static bool means_lost(int error)
-{
-    return error == ENOTCONN || error == ESHUTDOWN || error == EPIPE || error == ECONNRESET;
-}
-
-/* The last part takes the data over before anybody may think that the vector is at rest. */
-static void part_ended(struct command *c, int error)
-{
-    struct nbd *n = c->nbd;
-    pthread_mutex_lock(&n->lock);
-    if (error && means_lost(error))
-        c->lost = true;
-    else if (error)
-        c->result = -error;
-    if (--c->left == 0) {
-        if (c->request->op == VMM_BLOCK_READ && c->buffer && !c->result && !c->lost)
-            copy_in(c->request, c->buffer);
-        n->under_way--;
-        vmm_block_list_append(&n->ended, c->request);
-    }
-    pthread_mutex_unlock(&n->lock);
-}
-
-static int command_ended(void *ctx, int *error)
-{
-    part_ended(ctx, *error);
-    return 1;
-}
-
-static int64_t issue_part(struct nbd_handle *h, struct command *c, uint64_t done, uint64_t length)
-{
-    const struct vmm_block_request *r = c->request;
-    const struct nbd *n = c->nbd;
-    nbd_completion_callback end = {.callback = command_ended, .user_data = c};
-    uint32_t fua = (r->flags & VMM_BLOCK_FUA) && n->can_fua ? LIBNBD_CMD_FLAG_FUA : 0;
-    uint32_t keep = r->flags & VMM_BLOCK_MAY_UNMAP ? 0 : LIBNBD_CMD_FLAG_NO_HOLE;
-    uint8_t *data = c->buffer ? c->buffer : r->vector_count ? r->vector[0].iov_base : NULL;
-    uint64_t offset = r->offset + done;
-    if (r->op == VMM_BLOCK_READ)
-        return nbd_aio_pread(h, data + done, length, offset, end, 0);
-    if (r->op == VMM_BLOCK_WRITE)
-        return nbd_aio_pwrite(h, data + done, length, offset, end, fua);
-    if (r->op == VMM_BLOCK_DISCARD)
-        return nbd_aio_trim(h, length, offset, end, 0);
-    if (n->can_zero)
-        return nbd_aio_zero(h, length, offset, end, fua | keep);
-    return nbd_aio_pwrite(h, data, length, offset, end, fua); /* the same zeroes for each part */
-}
-
-static void issue_parts(struct nbd_handle *h, struct command *c, uint64_t most)
-{
-    uint64_t length = c->request->length;
-    for (uint64_t done = 0; done < length;) {
-        uint64_t part = length - done < most ? length - done : most;
-        pthread_mutex_lock(&c->nbd->lock);
-        c->left++;
-        pthread_mutex_unlock(&c->nbd->lock);
-        if (issue_part(h, c, done, part) < 0) {
-            int error = nbd_get_errno();
-            bool dead = nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0;
-            part_ended(c, dead ? ENOTCONN : error ? error : EIO);
-            return;
-        }
-        done += part;
-    }
-}
-
-static void issue_flush(struct nbd_handle *h, struct command *c)
-{
-    nbd_completion_callback end = {.callback = command_ended, .user_data = c};
-    pthread_mutex_lock(&c->nbd->lock);
-    c->left++;
-    pthread_mutex_unlock(&c->nbd->lock);
-    if (nbd_aio_flush(h, end, 0) < 0)
-        part_ended(c, nbd_aio_is_dead(h) > 0 ? ENOTCONN : EIO);
-}
-
-/* How much goes at a time; the buffer that it needs. -ENOMEM. */
-static int prepare(struct command *c, uint64_t *most)
-{
-    const struct vmm_block_request *r = c->request;
-    *most = RANGE_PART_MAX;
-    if (r->op <= VMM_BLOCK_WRITE) {
-        *most = c->nbd->part_max;
-        if (r->vector_count == 1)
-            return 0;
-        c->buffer = malloc(r->length);
-        if (c->buffer && r->op == VMM_BLOCK_WRITE)
-            copy_out(r, c->buffer);
-    } else if (r->op == VMM_BLOCK_WRITE_ZEROES && !c->nbd->can_zero) {
-        *most = ZEROES < c->nbd->part_max ? ZEROES : c->nbd->part_max;
-        c->buffer = calloc(1, r->length < *most ? r->length : *most);
-    } else {
-        return 0;
-    }
-    return c->buffer ? 0 : -ENOMEM;
-}
+#define RETRY_MIN_NS 100000000ull
+#define RETRY_MAX_NS 5000000000ull
+#define QUIESCE_MS   10
 
 /* Connections ---------------------------------------------------------------------------------- */
 
-static struct connection *one_that_is_up(struct nbd *n)
+static struct vmm_nbd_connection *one_that_is_up(struct vmm_nbd *n)
 {
     for (uint32_t i = 0; i < n->count; i++) {
-        struct connection *c = &n->connections[n->next++ % n->count];
-        if (c->state == UP)
+        struct vmm_nbd_connection *c = &n->connections[n->next++ % n->count];
+        if (c->state == VMM_NBD_UP)
             return c;
     }
     return NULL;
 }
 
-static void watch(struct connection *c)
+static void watch(struct vmm_nbd_connection *c)
 {
     unsigned direction = c->handle ? nbd_aio_get_direction(c->handle) : 0;
     uint32_t events = (direction & LIBNBD_AIO_DIRECTION_READ ? VMM_POLL_IN : 0) |
@@ -200,10 +45,10 @@ static void watch(struct connection *c)
         (void)vmm_source_set_events(c->source, events);
 }
 
-static void begin(struct nbd *n, struct vmm_block_request *r)
+static void begin(struct vmm_nbd *n, struct vmm_block_request *r)
 {
-    struct connection *to = one_that_is_up(n);
-    struct command *c;
+    struct vmm_nbd_connection *to = one_that_is_up(n);
+    struct vmm_nbd_command *c;
     uint64_t most;
     if (!to) {
         if (n->lost_since + n->reconnect_ns <= vmm_loop_now(n->loop)) {
@@ -215,24 +60,24 @@ static void begin(struct nbd *n, struct vmm_block_request *r)
         pthread_mutex_unlock(&n->lock);
         return;
     }
-    bool flush = r->op == VMM_BLOCK_FLUSH || r->reserved[WORD_PHASE] == PHASE_FLUSH;
+    bool flush = r->op == VMM_BLOCK_FLUSH || r->reserved[VMM_NBD_WORD_PHASE] == VMM_NBD_FLUSH;
     c = calloc(1, sizeof(*c));
     if (c)
-        *c = (struct command){.nbd = n, .request = r, .left = 1};
-    if (!c || (!flush && prepare(c, &most))) {
+        *c = (struct vmm_nbd_command){.nbd = n, .request = r, .left = 1};
+    if (!c || (!flush && vmm_nbd_prepare(c, &most))) {
         free(c);
         vmm_block_complete(n->block, r, -ENOMEM);
         return;
     }
-    r->reserved[WORD_COMMAND] = (uintptr_t)c;
+    r->reserved[VMM_NBD_WORD_COMMAND] = (uintptr_t)c;
     pthread_mutex_lock(&n->lock);
     n->under_way++;
     pthread_mutex_unlock(&n->lock);
     if (flush)
-        issue_flush(to->handle, c);
+        vmm_nbd_issue_flush(to->handle, c);
     else
-        issue_parts(to->handle, c, most);
-    part_ended(c, 0); /* our own */
+        vmm_nbd_issue_parts(to->handle, c, most);
+    vmm_nbd_part_ended(c, 0); /* our own */
     watch(to);
     pthread_mutex_lock(&n->lock);
     bool ended = n->ended.first != NULL; /* before the server has seen it */
@@ -242,16 +87,17 @@ static void begin(struct nbd *n, struct vmm_block_request *r)
 }
 
 /* A request has no parts left with the server. */
-static void settle(struct nbd *n, struct vmm_block_request *r)
+static void settle(struct vmm_nbd *n, struct vmm_block_request *r)
 {
-    struct command *c = (struct command *)(uintptr_t)r->reserved[WORD_COMMAND];
-    int result = c ? c->result : (int)(int64_t)r->reserved[WORD_RESULT];
+    struct vmm_nbd_command *c =
+        (struct vmm_nbd_command *)(uintptr_t)r->reserved[VMM_NBD_WORD_COMMAND];
+    int result = c ? c->result : (int)(int64_t)r->reserved[VMM_NBD_WORD_RESULT];
     bool lost = c && c->lost && !result;
-    bool flushed = r->op == VMM_BLOCK_FLUSH || r->reserved[WORD_PHASE] == PHASE_FLUSH;
+    bool flushed = r->op == VMM_BLOCK_FLUSH || r->reserved[VMM_NBD_WORD_PHASE] == VMM_NBD_FLUSH;
     if (c)
         free(c->buffer);
     free(c);
-    r->reserved[WORD_COMMAND] = 0;
+    r->reserved[VMM_NBD_WORD_COMMAND] = 0;
     if (lost) {
         begin(n, r);
         return;
@@ -260,7 +106,7 @@ static void settle(struct nbd *n, struct vmm_block_request *r)
         n->flush_failed = true; /* see block.h */
     if (!result && !flushed && (r->flags & VMM_BLOCK_FUA) && r->op != VMM_BLOCK_READ &&
         !n->can_fua && n->can_flush) {
-        r->reserved[WORD_PHASE] = PHASE_FLUSH;
+        r->reserved[VMM_NBD_WORD_PHASE] = VMM_NBD_FLUSH;
         begin(n, r);
         return;
     }
@@ -269,7 +115,7 @@ static void settle(struct nbd *n, struct vmm_block_request *r)
 
 static void reap(void *ctx)
 {
-    struct nbd *n = ctx;
+    struct vmm_nbd *n = ctx;
     struct vmm_block_request *r;
     pthread_mutex_lock(&n->lock);
     struct vmm_block_list ended = n->ended;
@@ -281,29 +127,29 @@ static void reap(void *ctx)
 
 /* Connecting ----------------------------------------------------------------------------------- */
 
-static void close_connection(struct connection *c)
+static void close_connection(struct vmm_nbd_connection *c)
 {
     pthread_mutex_lock(&c->nbd->handles);
     c->source = vmm_source_free(c->source);
     nbd_close(c->handle); /* ends what is under way: -ENOTCONN */
     c->handle = NULL;
-    c->state = DOWN;
+    c->state = VMM_NBD_DOWN;
     pthread_mutex_unlock(&c->nbd->handles);
 }
 
-static bool any_up(const struct nbd *n)
+static bool any_up(const struct vmm_nbd *n)
 {
     for (uint32_t i = 0; i < n->count; i++)
-        if (n->connections[i].state == UP)
+        if (n->connections[i].state == VMM_NBD_UP)
             return true;
     return false;
 }
 
-static void lost(struct connection *c)
+static void lost(struct vmm_nbd_connection *c)
 {
-    struct nbd *n = c->nbd;
+    struct vmm_nbd *n = c->nbd;
     uint64_t now = vmm_loop_now(n->loop);
-    bool was_up = c->state == UP;
+    bool was_up = c->state == VMM_NBD_UP;
     close_connection(c);
     c->backoff = was_up ? RETRY_MIN_NS : c->backoff * 2;
     if (c->backoff > RETRY_MAX_NS)
@@ -315,16 +161,16 @@ static void lost(struct connection *c)
 }
 
 /* The same disk as before? */
-static void is_up(struct connection *c)
+static void is_up(struct vmm_nbd_connection *c)
 {
-    struct nbd *n = c->nbd;
+    struct vmm_nbd *n = c->nbd;
     struct vmm_block_request *r;
     if (nbd_get_size(c->handle) != (int64_t)n->length ||
         (!n->read_only && nbd_is_read_only(c->handle) != 0)) {
         lost(c);
         return;
     }
-    c->state = UP;
+    c->state = VMM_NBD_UP;
     pthread_mutex_lock(&n->lock);
     struct vmm_block_list waiting = n->waiting;
     n->waiting = (struct vmm_block_list){0};
@@ -335,8 +181,8 @@ static void is_up(struct connection *c)
 
 static void ready(void *ctx, uint32_t events)
 {
-    struct connection *c = ctx;
-    struct nbd *n = c->nbd;
+    struct vmm_nbd_connection *c = ctx;
+    struct vmm_nbd *n = c->nbd;
     unsigned direction = nbd_aio_get_direction(c->handle);
     vmm_block_ref(n->block);
     if ((events & VMM_POLL_OUT) && (direction & LIBNBD_AIO_DIRECTION_WRITE))
@@ -347,7 +193,7 @@ static void ready(void *ctx, uint32_t events)
         (void)nbd_aio_notify_write(c->handle);
     if (nbd_aio_is_dead(c->handle) > 0 || nbd_aio_is_closed(c->handle) > 0)
         lost(c);
-    else if (c->state == CONNECTING && nbd_aio_is_ready(c->handle) > 0)
+    else if (c->state == VMM_NBD_CONNECTING && nbd_aio_is_ready(c->handle) > 0)
         is_up(c);
     reap(n);
     watch(c);
@@ -355,9 +201,9 @@ static void ready(void *ctx, uint32_t events)
     vmm_block_unref(n->block);
 }
 
-static int make_handle(struct connection *c)
+static int make_handle(struct vmm_nbd_connection *c)
 {
-    const struct nbd *n = c->nbd;
+    const struct vmm_nbd *n = c->nbd;
     struct nbd_handle *h = nbd_create();
     if (!h)
         return -ENOMEM;
@@ -374,19 +220,19 @@ static int make_handle(struct connection *c)
     return 0;
 }
 
-static int add_source(struct connection *c)
+static int add_source(struct vmm_nbd_connection *c)
 {
     int fd = nbd_aio_get_fd(c->handle);
     return fd < 0 ? -EIO : vmm_source_new(c->nbd->loop, fd, 0, ready, c, &c->source);
 }
 
-static void connect_again(struct connection *c)
+static void connect_again(struct vmm_nbd_connection *c)
 {
     int rc;
     pthread_mutex_lock(&c->nbd->handles);
     rc = make_handle(c);
     pthread_mutex_unlock(&c->nbd->handles);
-    c->state = CONNECTING;
+    c->state = VMM_NBD_CONNECTING;
     if (!rc && nbd_aio_connect_uri(c->handle, c->nbd->uri) < 0)
         rc = -ECONNREFUSED;
     if (!rc)
@@ -399,16 +245,16 @@ static void connect_again(struct connection *c)
 }
 
 /* Connections to be made again, requests that have waited long enough. */
-static void attend(struct nbd *n)
+static void attend(struct vmm_nbd *n)
 {
     uint64_t now = vmm_loop_now(n->loop), next = UINT64_MAX;
     struct vmm_block_request *r;
     struct vmm_block_list late = {0};
     for (uint32_t i = 0; i < n->count; i++) {
-        struct connection *c = &n->connections[i];
-        if (c->state == DOWN && c->retry_at <= now)
+        struct vmm_nbd_connection *c = &n->connections[i];
+        if (c->state == VMM_NBD_DOWN && c->retry_at <= now)
             connect_again(c);
-        if (c->state == DOWN && c->retry_at < next)
+        if (c->state == VMM_NBD_DOWN && c->retry_at < next)
             next = c->retry_at;
     }
     bool expired = !any_up(n) && n->lost_since + n->reconnect_ns <= now;
@@ -428,7 +274,7 @@ static void attend(struct nbd *n)
 
 static void time_is_up(void *ctx)
 {
-    struct nbd *n = ctx;
+    struct vmm_nbd *n = ctx;
     vmm_block_ref(n->block);
     attend(n);
     reap(n);
@@ -440,9 +286,9 @@ static void time_is_up(void *ctx)
 
 static void submit(void *ctx, struct vmm_block_request *r)
 {
-    struct nbd *n = ctx;
-    r->reserved[WORD_COMMAND] = 0;
-    r->reserved[WORD_PHASE] = PHASE_MAIN;
+    struct vmm_nbd *n = ctx;
+    r->reserved[VMM_NBD_WORD_COMMAND] = 0;
+    r->reserved[VMM_NBD_WORD_PHASE] = VMM_NBD_MAIN;
     bool flush = r->op == VMM_BLOCK_FLUSH && !n->read_only;
     bool nothing = (r->op == VMM_BLOCK_FLUSH && (n->read_only || !n->can_flush)) ||
                    (r->op == VMM_BLOCK_DISCARD && !n->can_trim);
@@ -456,7 +302,7 @@ static void submit(void *ctx, struct vmm_block_request *r)
 
 static void cancel(void *ctx, struct vmm_block_request *r)
 {
-    struct nbd *n = ctx;
+    struct vmm_nbd *n = ctx;
     pthread_mutex_lock(&n->lock);
     bool waited = vmm_block_list_remove(&n->waiting, r);
     pthread_mutex_unlock(&n->lock);
@@ -464,7 +310,7 @@ static void cancel(void *ctx, struct vmm_block_request *r)
         vmm_block_complete(n->block, r, -ECANCELED);
 }
 
-static uint32_t under_way(struct nbd *n)
+static uint32_t under_way(struct vmm_nbd *n)
 {
     pthread_mutex_lock(&n->lock);
     uint32_t count = n->under_way;
@@ -473,18 +319,19 @@ static uint32_t under_way(struct nbd *n)
 }
 
 /* What waits for the server, or would be sent to it again, must not be sent any more. */
-static void drop_waiting(struct nbd *n)
+static void drop_waiting(struct vmm_nbd *n)
 {
     struct vmm_block_request *r;
     pthread_mutex_lock(&n->lock);
     for (r = n->ended.first; r; r = vmm_block_list_next(r)) {
-        struct command *c = (struct command *)(uintptr_t)r->reserved[WORD_COMMAND];
+        struct vmm_nbd_command *c =
+            (struct vmm_nbd_command *)(uintptr_t)r->reserved[VMM_NBD_WORD_COMMAND];
         if (c && c->lost && !c->result)
             c->result = -ECANCELED;
     }
     while ((r = vmm_block_list_pop(&n->waiting))) {
-        r->reserved[WORD_COMMAND] = 0;
-        r->reserved[WORD_RESULT] = (uint64_t)(int64_t)-ECANCELED;
+        r->reserved[VMM_NBD_WORD_COMMAND] = 0;
+        r->reserved[VMM_NBD_WORD_RESULT] = (uint64_t)(int64_t)-ECANCELED;
         vmm_block_list_append(&n->ended, r);
     }
     bool any = n->ended.first != NULL;
@@ -495,11 +342,11 @@ static void drop_waiting(struct nbd *n)
 
 static void quiesce(void *ctx)
 {
-    struct nbd *n = ctx;
+    struct vmm_nbd *n = ctx;
     pthread_mutex_lock(&n->handles);
     while (under_way(n))
         for (uint32_t i = 0; i < n->count; i++)
-            if (n->connections[i].handle && n->connections[i].state == UP)
+            if (n->connections[i].handle && n->connections[i].state == VMM_NBD_UP)
                 (void)nbd_poll(n->connections[i].handle, QUIESCE_MS);
     drop_waiting(n);
     pthread_mutex_unlock(&n->handles);
@@ -507,7 +354,7 @@ static void quiesce(void *ctx)
 
 static int info(void *ctx, struct vmm_block_info *out)
 {
-    const struct nbd *n = ctx;
+    const struct vmm_nbd *n = ctx;
     out->length = n->length;
     out->block_size = n->block_size;
     out->optimal_size = n->optimal_size;
@@ -536,12 +383,12 @@ static int first_extent(void *ctx, const char *context, uint64_t offset, uint32_
 /* Blocks for one question to the server. */
 static int extent(void *ctx, uint64_t offset, uint64_t length, struct vmm_block_extent *out)
 {
-    struct nbd *n = ctx;
-    struct connection *c = one_that_is_up(n);
+    struct vmm_nbd *n = ctx;
+    struct vmm_nbd_connection *c = one_that_is_up(n);
     nbd_extent_callback each = {.callback = first_extent, .user_data = out};
     if (!n->has_extents || !c)
         return n->has_extents ? -ENOTCONN : 0;
-    uint64_t asked = length < RANGE_PART_MAX ? length : RANGE_PART_MAX;
+    uint64_t asked = length < VMM_NBD_RANGE_PART_MAX ? length : VMM_NBD_RANGE_PART_MAX;
     asked = vmm_align_up(offset + asked, n->block_size);
     uint64_t from = offset - offset % n->block_size;
     out->offset = from;
@@ -560,10 +407,10 @@ static int extent(void *ctx, uint64_t offset, uint64_t length, struct vmm_block_
 
 static void destroy(void *ctx)
 {
-    struct nbd *n = ctx;
+    struct vmm_nbd *n = ctx;
     for (uint32_t i = 0; i < n->count; i++) {
-        struct connection *c = &n->connections[i];
-        if (c->state == UP)
+        struct vmm_nbd_connection *c = &n->connections[i];
+        if (c->state == VMM_NBD_UP)
             (void)nbd_shutdown(c->handle, 0);
         close_connection(c);
     }
@@ -577,7 +424,7 @@ static void destroy(void *ctx)
     free(n);
 }
 
-static int connect_first(struct connection *c, struct vmm_error *err)
+static int connect_first(struct vmm_nbd_connection *c, struct vmm_error *err)
 {
     int rc = make_handle(c);
     if (!rc && nbd_connect_uri(c->handle, c->nbd->uri) < 0)
@@ -587,7 +434,7 @@ static int connect_first(struct connection *c, struct vmm_error *err)
     rc = add_source(c);
     if (rc)
         return vmm_error_set(err, rc, "%s: %s", c->nbd->uri, strerror(-rc));
-    c->state = UP;
+    c->state = VMM_NBD_UP;
     watch(c);
     return 0;
 }
@@ -600,12 +447,12 @@ static uint32_t size_of_kind(struct nbd_handle *h, int kind, uint32_t least, uin
     return size > (int64_t)most ? most : (uint32_t)size;
 }
 
-static int learn(struct nbd *n, struct nbd_handle *h, struct vmm_error *err)
+static int learn(struct vmm_nbd *n, struct nbd_handle *h, struct vmm_error *err)
 {
     int64_t length = nbd_get_size(h);
     n->block_size = size_of_kind(h, LIBNBD_SIZE_MINIMUM, 512, 65536);
-    n->optimal_size = size_of_kind(h, LIBNBD_SIZE_PREFERRED, 4096, PART_MAX);
-    n->part_max = size_of_kind(h, LIBNBD_SIZE_MAXIMUM, 65536, PART_MAX);
+    n->optimal_size = size_of_kind(h, LIBNBD_SIZE_PREFERRED, 4096, VMM_NBD_PART_MAX);
+    n->part_max = size_of_kind(h, LIBNBD_SIZE_MAXIMUM, 65536, VMM_NBD_PART_MAX);
     n->part_max -= n->part_max % n->block_size;
     if (length <= 0 || length % n->block_size || !vmm_is_power_of_two(n->block_size) ||
         n->block_size > 4096)
@@ -621,7 +468,7 @@ static int learn(struct nbd *n, struct nbd_handle *h, struct vmm_error *err)
     return 0;
 }
 
-static int connect_all(struct nbd *n, uint32_t wanted, struct vmm_error *err)
+static int connect_all(struct vmm_nbd *n, uint32_t wanted, struct vmm_error *err)
 {
     for (uint32_t i = 0; i < VMM_BLOCK_NBD_CONNECTIONS_MAX; i++)
         n->connections[i].nbd = n;
@@ -645,7 +492,7 @@ static int copy_text(char **to, const char *from)
     return from && !*to ? -ENOMEM : 0;
 }
 
-static int fill_in(struct nbd *n, struct vmm_loop *loop, const struct vmm_block_nbd_options *o)
+static int fill_in(struct vmm_nbd *n, struct vmm_loop *loop, const struct vmm_block_nbd_options *o)
 {
     pthread_mutex_init(&n->handles, NULL);
     pthread_mutex_init(&n->lock, NULL);
@@ -673,7 +520,7 @@ static int make(struct vmm_loop *loop, const struct vmm_block_nbd_options *o,
         .reap = reap,
         .destroy = destroy,
     };
-    struct nbd *n = calloc(1, sizeof(*n));
+    struct vmm_nbd *n = calloc(1, sizeof(*n));
     if (!n)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     int rc = fill_in(n, loop, o);
@@ -695,12 +542,12 @@ static int make(struct vmm_loop *loop, const struct vmm_block_nbd_options *o,
 
 int vmm_block_nbd_connections(const struct vmm_block *block)
 {
-    const struct nbd *n = block ? vmm_block_driver_of(block, submit) : NULL;
+    const struct vmm_nbd *n = block ? vmm_block_driver_of(block, submit) : NULL;
     int up = 0;
     if (!n)
         return -EINVAL;
     for (uint32_t i = 0; i < n->count; i++)
-        up += n->connections[i].state == UP;
+        up += n->connections[i].state == VMM_NBD_UP;
     return up;
 }
 
