@@ -32,14 +32,18 @@ static int plug(struct launcher *l, struct vmm_error *err)
     if (rc)
         return rc;
     rc = vmm_pci_bridge_add(l->port, pci, 0, 0, err);
+    if (!rc) /* for reset, save and load */
+        rc = vmm_machine_add_device(l->machine, vmm_pci_device(pci));
     vmm_pci_unref(pci); /* the bridge holds it now */
     return rc;
 }
 
 static void unplugged(void *ctx, struct vmm_pci *pci)
 {
-    (void)ctx;
-    fprintf(stderr, "\r\ncustom-device: %s is unplugged\r\n", vmm_device_name(vmm_pci_device(pci)));
+    struct launcher *l = ctx;
+    struct vmm_device *device = vmm_pci_device(pci);
+    fprintf(stderr, "\r\ncustom-device: %s is unplugged\r\n", vmm_device_name(device));
+    (void)vmm_machine_remove_device(l->machine, device);
 }
 
 static void escape_key(void *ctx, uint8_t key)
@@ -97,6 +101,7 @@ static int add_port(struct launcher *l, struct vmm_error *err)
     o.slot_number = 1;
     o.loop = l->loop;
     o.unplugged = unplugged;
+    o.ctx = l;
     int rc = vmm_pci_bridge_new(vmm_machine_pci(l->machine), &o, &l->port, err);
     if (rc)
         return rc;

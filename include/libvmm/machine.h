@@ -126,6 +126,8 @@ VMM_API int vmm_machine_get_mmu(const struct vmm_machine *machine, struct vmm_mm
 
 /** Let a device take part in reset, save and load; held by the machine. -EEXIST: the name is taken. */
 VMM_API int vmm_machine_add_device(struct vmm_machine *machine, struct vmm_device *device);
+/** Let go of a device that has been unplugged. -ENOENT: the machine does not have it. */
+VMM_API int vmm_machine_remove_device(struct vmm_machine *machine, struct vmm_device *device);
 
 struct vmm_virtio; /* virtio.h */
 /**

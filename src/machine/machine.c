@@ -264,6 +264,20 @@ int vmm_machine_add_device(struct vmm_machine *m, struct vmm_device *device)
     return 0;
 }
 
+int vmm_machine_remove_device(struct vmm_machine *m, struct vmm_device *device)
+{
+    for (size_t i = 0; i < m->device_count; i++) {
+        if (m->devices[i] != device)
+            continue;
+        m->device_count--;
+        memmove(&m->devices[i], &m->devices[i + 1],
+                (m->device_count - i) * sizeof(struct vmm_device *));
+        vmm_device_unref(device);
+        return 0;
+    }
+    return -ENOENT;
+}
+
 int vmm_machine_add_virtio(struct vmm_machine *m, struct vmm_virtio *virtio, struct vmm_error *err)
 {
     struct vmm_device *device = vmm_virtio_device(virtio);

@@ -122,6 +122,31 @@ static void save_and_load(void **state)
     vmm_machine_unref(other);
 }
 
+/* A function that comes and goes, with the machine knowing of it. */
+static void devices_come_and_go(void **state)
+{
+    (void)state;
+    struct vmm_machine *m = make(VMM_MACHINE_PCI_MODERN);
+    struct vmm_pci_options o = VMM_PCI_OPTIONS_INIT;
+    struct vmm_error err = VMM_ERROR_INIT;
+    struct vmm_pci *pci;
+    o.name = "card";
+    o.bars[0].length = 0x1000;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(vmm_pci_new(&o, &pci, NULL), 0);
+        assert_int_equal(vmm_machine_remove_device(m, vmm_pci_device(pci)), -ENOENT);
+        assert_int_equal(vmm_pci_host_add(vmm_machine_pci(m), pci, 9, 0, NULL), 0);
+        assert_int_equal(vmm_machine_add_device(m, vmm_pci_device(pci)), 0);
+        assert_int_equal(vmm_machine_reset(m, &err), 0);
+        assert_int_equal(vmm_pci_config(pci)[4], 2); /* placed with the others */
+        assert_int_equal(vmm_pci_host_remove(vmm_machine_pci(m), pci), 0);
+        assert_int_equal(vmm_machine_remove_device(m, vmm_pci_device(pci)), 0);
+        vmm_pci_unref(pci);
+    }
+    assert_int_equal(vmm_machine_reset(m, &err), 0);
+    vmm_machine_unref(m);
+}
+
 static void nothing_is_left(void **state)
 {
     (void)state;
@@ -153,7 +178,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_guest_finds_it), cmocka_unit_test(transitional),
         cmocka_unit_test(save_and_load),    cmocka_unit_test(nothing_is_left),
-        cmocka_unit_test(without_it),
+        cmocka_unit_test(without_it),       cmocka_unit_test(devices_come_and_go),
     };
     need_kvm();
     (void)vmm_kick_signal_install(SIGUSR1); /* or it is there */
