@@ -33,6 +33,8 @@ struct model {
     struct vmm_block *block, *backing_block;
     struct vmm_qcow2_create_options create;
     uint64_t cache_size;
+    const char *path; /* a file of the host's in place of one in memory; or NULL */
+    uint32_t threads; /* for that */
     uint64_t length;
     uint64_t random;
     uint8_t *data;
@@ -99,7 +101,11 @@ static inline void load_file(const char *path, struct memory *m)
 static inline int model_try_open(struct model *m, uint32_t flags, struct vmm_error *err)
 {
     struct vmm_qcow2_options o = VMM_QCOW2_OPTIONS_INIT;
-    o.file = memory_open(m->loop, &m->file);
+    if (m->path)
+        o.path = m->path;
+    else
+        o.file = memory_open(m->loop, &m->file);
+    o.threads = m->threads;
     o.flags = flags;
     o.cache_size = m->cache_size;
     if (m->create.backing) {
@@ -140,14 +146,15 @@ static inline void model_begin(struct model *m, uint64_t length)
         m->random = 0x1234567;
     m->create.size = sizeof(m->create);
     m->create.length = length;
-    m->create.file = memory_open(m->loop, &m->file);
+    if (!m->path)
+        m->create.file = memory_open(m->loop, &m->file);
     if (m->create.backing) { /* shorter than the disk */
         m->backing.length = m->backing.room = length / 4 * 3 / 512 * 512;
         m->backing.data = malloc(m->backing.length);
         for (uint64_t i = 0; i < m->backing.length; i++)
             m->data[i] = m->backing.data[i] = (uint8_t)(i / 512 * 7 + i + 1);
     }
-    int rc = vmm_qcow2_create(m->loop, NULL, &m->create, &err);
+    int rc = vmm_qcow2_create(m->loop, m->path, &m->create, &err);
     if (rc)
         fail_msg("create: %s", err.text);
     vmm_block_unref(m->create.file);
@@ -354,6 +361,8 @@ static inline void model_check_with_qemu(struct model *m, const char *folder)
     snprintf(path, sizeof(path), "%s/image.qcow2", folder);
     snprintf(raw, sizeof(raw), "%s/model.raw", folder);
     snprintf(backing, sizeof(backing), "%s/backing.raw", folder);
+    if (m->path)
+        load_file(m->path, &m->file);
     save_file(path, m->file.data, m->file.length);
     save_file(raw, m->data, m->length);
     if (m->create.backing)
