@@ -5,7 +5,8 @@
  * request in microseconds, and how many times ours is faster. The offsets jump through the file by a
  * step that shares no factor with its length, as qemu-img does it too.
  *
- *   bench-block [FOLDER [aio [qemu-aio]]]      aio: auto, io_uring, threads; qemu-aio: io_uring, ...
+ *   bench-block [FOLDER [AIO [QEMU-AIO [CASE]]]]   AIO: auto, io_uring, threads; QEMU-AIO: io_uring, ...;
+ *                                               CASE: a part of the names of those to run
  *
  * The folder (the current one) should be on a disk, not on a tmpfs, for direct I/O.
  */
@@ -243,6 +244,8 @@ int main(int argc, char **argv)
     printf("%-33s %8s %8s %7s   %8s %8s\n", "", "ours", "QEMU", "ratio", "our CPU", "its CPU");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cost us = {1e18, 1e18}, them = {1e18, 1e18};
+        if (argc > 4 && !strstr(cases[i].name, argv[4]))
+            continue;
         for (int round = 0; round < ROUNDS; round++) {
             keep_best(&us, ours(&cases[i], path, engine));
             keep_best(&them, qemus(&cases[i], path, qemu_aio));

@@ -44,7 +44,7 @@ static const char help[] =
     "          iops=N, bandwidth=SIZE requests and bytes a second, at most\n"
     "          cache=writeback|none|unsafe  the host's page cache (writeback), past it, or with\n"
     "                                 flushes that do nothing\n"
-    "          aio=auto|io_uring|threads\n"
+    "          aio=auto|io_uring|threads    these two for raw images\n"
     "          on-error=report|stop|ignore  tell the guest; stop the VM until \"resume\" on the\n"
     "                                 control socket; or forget it. Without this key errors are\n"
     "                                 reported, but where the host's disk is full the VM stops,\n"
@@ -259,8 +259,8 @@ static int parse_disk(struct run_options *o, char *text)
         return usage("--disk: \"%s\" needs format=raw, qcow2 or nbd", d->file);
     if (d->backing && d->format != DISK_QCOW2)
         return usage("--disk: \"%s\": only qcow2 images have backing files", d->file);
-    if (d->format == DISK_NBD && (d->cache || d->engine))
-        return usage("--disk: \"%s\": a network disk has no cache= and no aio=", d->file);
+    if (d->format != DISK_RAW && (d->cache || d->engine))
+        return usage("--disk: \"%s\": cache= and aio= are for raw images", d->file);
     return -1;
 }
 

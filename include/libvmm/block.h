@@ -184,7 +184,8 @@ struct vmm_block_raw_options {
 
 /** A file whose bytes are the disk's. The image is locked as QEMU does it, so that one of ours or of
  *  QEMU's refuses to open (-EBUSY) what another writes; readers go together. -EINVAL: its length is
- *  zero or not a multiple of 512; -EACCES, -ENOENT, what the host said else. */
+ *  zero or not a multiple of 512; -EACCES, -ENOENT, what the host said else. With io_uring the kernel
+ *  cancels what is under way when the thread that submitted it ends (-ECANCELED). */
 VMM_API int vmm_block_raw_new(struct vmm_loop *loop, const struct vmm_block_raw_options *options,
                               struct vmm_block **out, struct vmm_error *err);
 /** What carries out its requests: VMM_BLOCK_ENGINE_IO_URING or _THREADS (with none: the loop's own).
