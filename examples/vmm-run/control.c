@@ -162,6 +162,49 @@ static int run_memory(struct control *c, const char *argument, int *fds, int *fd
     return list.rc;
 }
 
+static int run_memory_slots(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    struct vmm_memplug_slot s = VMM_MEMPLUG_SLOT_INIT;
+    const char *comma = "";
+    (void)argument;
+    (void)fds;
+    (void)fd_count;
+    put(c, "{\"memory_slots\": [");
+    for (uint32_t i = 0; vmm_machine_get_memory_slot(c->machine, i, &s) == 0; i++) {
+        if (!s.length)
+            continue;
+        put(c,
+            "%s{\"slot\": %u, \"address\": %llu, \"length\": %llu, \"told\": %s, "
+            "\"reports\": %u, \"ost_event\": %u, \"ost_status\": %u}",
+            comma, i, (unsigned long long)s.address, (unsigned long long)s.length,
+            s.status & (VMM_MEMPLUG_INSERTED | VMM_MEMPLUG_REMOVAL) ? "false" : "true", s.ost_count,
+            s.ost_event, s.ost_status);
+        comma = ", ";
+    }
+    put(c, "]}");
+    return 0;
+}
+
+static int run_add_memory(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    char *end;
+    unsigned long long mib = strtoull(argument, &end, 10);
+    if (end == argument || *end || mib > UINT64_MAX >> 20)
+        return -EINVAL;
+    int rc = vmm_machine_add_memory(c->machine, (uint64_t)mib << 20, NULL, NULL);
+    return rc ? rc : run_memory_slots(c, argument, fds, fd_count);
+}
+
+static int run_remove_memory(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    char *end;
+    unsigned long slot = strtoul(argument, &end, 10);
+    if (end == argument || *end || slot > UINT32_MAX)
+        return -EINVAL;
+    int rc = vmm_machine_remove_memory(c->machine, (uint32_t)slot, NULL);
+    return rc ? rc : run_memory_slots(c, argument, fds, fd_count);
+}
+
 static const struct command commands[];
 
 static int run_help(struct control *c, const char *argument, int *fds, int *fd_count)
@@ -185,6 +228,9 @@ static const struct command commands[] = {
     {"quit", "end the VM", run_quit},
     {"paging", "paging N: how vCPU N translates addresses", run_paging},
     {"memory", "the guest's memory, with a descriptor for each piece (SCM_RIGHTS)", run_memory},
+    {"memory-slots", "the plugged memory", run_memory_slots},
+    {"add-memory", "add-memory MIB: plug so much more", run_add_memory},
+    {"remove-memory", "remove-memory SLOT: ask the guest to give it back", run_remove_memory},
     {0},
 };
 

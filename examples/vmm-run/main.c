@@ -133,6 +133,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     m.board = o->machine;
     m.cpu = o->cpu;
     m.memory_size = o->memory;
+    m.memory_max = o->memory_max;
     m.cpus = o->cpus;
     m.kick_signal = (uint32_t)SIGRTMIN;
     m.on_reset = o->no_reboot ? VMM_ON_RESET_END : VMM_ON_RESET_RESTART;

@@ -23,7 +23,8 @@ static const char help[] =
     "\n"
     "The machine\n"
     "  --machine NAME            the board (micro)\n"
-    "  --memory SIZE             RAM: 512M, 2G, ... (256M)\n"
+    "  --memory SIZE[,max=SIZE]  RAM: 512M, 2G, ... (256M); up to max can be plugged while it "
+    "runs\n"
     "  --cpus N                  processors (1)\n"
     "  --cpu POLICY              host (the default), x86-64-v1 to x86-64-v4, each followed by\n"
     "                            ,+feature or ,-feature any number of times\n"
@@ -103,6 +104,19 @@ static bool parse_size(const char *text, uint64_t *value)
         return false;
     *value = (uint64_t)number << shift;
     return true;
+}
+
+static int parse_memory(struct run_options *o, char *value)
+{
+    char *max = strchr(value, ',');
+    if (max)
+        *max++ = '\0';
+    if (!parse_size(value, &o->memory) || o->memory == 0)
+        return usage("--memory: \"%s\" is not a size such as 512M", value);
+    o->memory_max = 0;
+    if (max && (strncmp(max, "max=", 4) != 0 || !parse_size(max + 4, &o->memory_max)))
+        return usage("--memory: \"%s\" is not max=SIZE", max);
+    return -1;
 }
 
 static bool parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
@@ -353,9 +367,7 @@ static int take(struct run_options *o, int option, char *value)
         o->append = value;
         return -1;
     case OPT_MEMORY:
-        if (!parse_size(value, &o->memory) || o->memory == 0)
-            return usage("--memory: \"%s\" is not a size such as 512M", value);
-        return -1;
+        return parse_memory(o, value);
     case OPT_CPUS:
         if (!parse_number(value, 1, 4096, &number))
             return usage("--cpus: \"%s\" is not a number of processors", value);

@@ -42,6 +42,7 @@ struct run_options {
     const char *report;
     const char *control;
     uint64_t memory;
+    uint64_t memory_max; /* 0: no hot plug */
     uint32_t cpus;
     uint32_t assist; /* VMM_ASSIST_… */
     struct disk_option disks[DISKS_MAX];

@@ -23,6 +23,7 @@
 #include <libvmm/chardev.h>
 #include <libvmm/loader.h>
 #include <libvmm/loop.h>
+#include <libvmm/memplug.h>
 #include <libvmm/mmu.h>
 #include <libvmm/smbios.h>
 
@@ -91,11 +92,14 @@ struct vmm_machine_options {
     void *ended_ctx;
     uint32_t pci; /**< VMM_MACHINE_PCI_… */
     uint32_t reserved;
+    /** Up to how many bytes of RAM in all may be plugged by vmm_machine_add_memory(); the difference to
+     *  memory_size is a multiple of VMM_MACHINE_PLUG_UNIT. 0: none. */
+    uint64_t memory_max;
 };
 #define VMM_MACHINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(struct vmm_machine_options), "micro", 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0,            \
-            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0                                                         \
+            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0, 0                                                      \
     }
 
 /** The boards of this build, for help texts: NULL-terminated, static. */
@@ -171,6 +175,26 @@ VMM_API int vmm_machine_wait(struct vmm_machine *machine, int timeout_ms,
 VMM_API int vmm_machine_get_outcome(const struct vmm_machine *machine, struct vmm_outcome *outcome);
 /** A static name such as "power-off". */
 VMM_API const char *vmm_end_name(uint32_t reason);
+
+/** Linux on x86 takes memory in units of this size only. */
+#define VMM_MACHINE_PLUG_UNIT (UINT64_C(128) << 20)
+
+/**
+ * Plug more RAM; a guest that runs is told by ACPI, one that boots finds it.
+ * @param length  a multiple of VMM_MACHINE_PLUG_UNIT
+ * @param slot    NULL, or gets a number for the functions below
+ * -ENOTSUP: the machine was made without memory_max, or the board cannot; -ENOSPC: above memory_max,
+ * no gap of that length, or no slot is left; -EINVAL, -ENOMEM.
+ */
+VMM_API int vmm_machine_add_memory(struct vmm_machine *machine, uint64_t length, uint32_t *slot,
+                                   struct vmm_error *err);
+/** Ask the guest to give a slot's memory back. It may refuse; when it agrees, the memory is returned
+ *  to the host by the loop and the slot is empty. -ENOENT: it is empty. */
+VMM_API int vmm_machine_remove_memory(struct vmm_machine *machine, uint32_t slot,
+                                      struct vmm_error *err);
+/** -ENOENT: there is no slot of that number. Thread-safe. */
+VMM_API int vmm_machine_get_memory_slot(struct vmm_machine *machine, uint32_t slot,
+                                        struct vmm_memplug_slot *info);
 
 /** Press the power button (ACPI). The guest decides what it does. -ENODEV: the board has none. */
 VMM_API int vmm_machine_power_button(struct vmm_machine *machine);

@@ -27,6 +27,7 @@
 #include <libvmm/machine.h>
 #include <libvmm/memmap.h>
 #include <libvmm/memory.h>
+#include <libvmm/memplug.h>
 #include <libvmm/mmu.h>
 #include <libvmm/nbd.h>
 #include <libvmm/paging.h>

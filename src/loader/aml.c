@@ -654,6 +654,14 @@ static const struct operation operations[] = {
     {VMM_AML_RELEASE, 1, false},
 };
 
+/* The fields of buffers are named objects by the grammar (20.2.5.2): they stand outside of methods too. */
+static enum term term_of(const struct operation *o)
+{
+    if (o->op == VMM_AML_DWORD_FIELD || o->op == VMM_AML_QWORD_FIELD)
+        return TERM_OBJECT;
+    return o->has_value ? TERM_OPERATION : TERM_STATEMENT;
+}
+
 void vmm_aml_op(struct vmm_aml *a, uint32_t op)
 {
     if (op == VMM_AML_NULL) {
@@ -664,7 +672,7 @@ void vmm_aml_op(struct vmm_aml *a, uint32_t op)
         const struct operation *o = &operations[i];
         if (o->op != op)
             continue;
-        if (begin_term(a, o->has_value ? TERM_OPERATION : TERM_STATEMENT, o->operands))
+        if (begin_term(a, term_of(o), o->operands))
             put_op(a, op);
         return;
     }

@@ -12,6 +12,7 @@
 #define VMM_MACHINE_STATE_VERSION 1u
 #define VMM_MACHINE_TEXT_SIZE     4096
 #define VMM_MACHINE_CPUS_MAX      4096u
+#define MACHINE_PLUG_SLOTS        16u
 
 /* A board: which devices, where, and how a kernel is started on it. One for each name. */
 struct vmm_board {
@@ -28,6 +29,8 @@ struct vmm_board {
     int (*add_virtio)(struct vmm_machine *machine, struct vmm_virtio *virtio,
                       struct vmm_error *err);
     int (*power_button)(struct vmm_machine *machine);
+    /* Tell the guest to look at its memory slots; not NULL where the board makes them. */
+    void (*memory_event)(struct vmm_machine *machine);
     /* Build the SMBIOS tables that `load` places; NULL: it has none. */
     int (*set_smbios)(struct vmm_machine *machine, const struct vmm_smbios_options *options,
                       struct vmm_error *err);
@@ -66,6 +69,11 @@ struct vmm_machine {
     char *command_line;
     int kernel_fd, initrd_fd;
 
+    struct vmm_memplug *memplug; /* NULL: no hot plug of memory */
+    struct vmm_memory_region *plugged[MACHINE_PLUG_SLOTS];
+    uint64_t plug_base; /* plugged memory lies from here to plug_base + vmm_machine_plug_room() */
+    struct vmm_timer *eject_timer; /* takes ejected memory away on the loop's thread */
+
     void *power_on; /* the state of VM and vCPUs before the first instruction, for reset */
     size_t power_on_length;
 
@@ -83,6 +91,16 @@ int vmm_machine_save_processors(struct vmm_machine *machine, struct vmm_state_wr
 int vmm_machine_load_processors(struct vmm_machine *machine, struct vmm_state_reader *r,
                                 struct vmm_error *err);
 int vmm_machine_keep_power_on(struct vmm_machine *machine, struct vmm_error *err);
+
+/* ram.c */
+int vmm_machine_add_ram(struct vmm_machine *machine, const char *name, uint64_t address,
+                        uint64_t length, struct vmm_memory_region **out, struct vmm_error *err);
+/* Memory slots with their registers on a bus; plugged memory begins at `base` or above. */
+int vmm_machine_make_memplug(struct vmm_machine *machine, uint64_t base, struct vmm_bus *bus,
+                             uint64_t address, struct vmm_error *err);
+void vmm_machine_free_memplug(struct vmm_machine *machine);
+/* Bytes that may be plugged in all. */
+uint64_t vmm_machine_plug_room(const struct vmm_machine *machine);
 
 /* run.c */
 void vmm_machine_join(struct vmm_machine *machine);

@@ -18,6 +18,9 @@ static const struct vmm_board *board_by_name(const char *name)
     return NULL;
 }
 
+/* The widest guest-physical addresses that x86 and arm64 have are of 52 bits. */
+#define MEMORY_LIMIT (UINT64_C(1) << 51)
+
 /* Checks that need no host, and the defaults. */
 static int take_options(struct vmm_machine *m, const struct vmm_machine_options *given,
                         struct vmm_error *err)
@@ -38,6 +41,13 @@ static int take_options(struct vmm_machine *m, const struct vmm_machine_options 
         return vmm_error_set(
             err, -EINVAL, "memory of %llu bytes: it must be at least 1 MiB and a multiple of 4096",
             (unsigned long long)o->memory_size);
+    if (o->memory_size > MEMORY_LIMIT || o->memory_max > MEMORY_LIMIT)
+        return vmm_error_set(err, -EINVAL, "more memory than any processor can address");
+    if (o->memory_max && (o->memory_max < o->memory_size ||
+                          (o->memory_max - o->memory_size) % VMM_MACHINE_PLUG_UNIT))
+        return vmm_error_set(err, -EINVAL,
+                             "memory_max: at least memory_size, and more by a multiple of %u MiB",
+                             (unsigned)(VMM_MACHINE_PLUG_UNIT >> 20));
     if (o->on_reset > VMM_ON_RESET_END || o->assist > VMM_ASSIST_ON ||
         o->pci > VMM_MACHINE_PCI_TRANSITIONAL)
         return vmm_error_set(err, -EINVAL, "machine options: on_reset, assist or pci out of range");
@@ -165,6 +175,7 @@ struct vmm_machine *vmm_machine_unref(struct vmm_machine *m)
     if (m->phase == MACHINE_RUNNING)
         vmm_machine_stop(m);
     vmm_timer_free(m->end_timer);
+    vmm_machine_free_memplug(m);
     /* The processors go before what their I/O reaches, the buses before the devices on them. */
     for (uint32_t i = 0; i < m->vcpu_count; i++)
         vmm_vcpu_unref(m->vcpus[i]);

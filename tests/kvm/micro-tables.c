@@ -6,7 +6,7 @@
 #define TABLES UINT64_C(0xe0000)
 #define ROOM   0x20000u
 
-static uint8_t *tables_of(uint32_t cpus, uint32_t pci)
+static uint8_t *tables_of(uint32_t cpus, uint32_t pci, uint64_t memory_max)
 {
     struct vmm_error err = VMM_ERROR_INIT;
     struct vmm_machine_options o = VMM_MACHINE_OPTIONS_INIT;
@@ -21,6 +21,7 @@ static uint8_t *tables_of(uint32_t cpus, uint32_t pci)
     o.memory_size = 16 << 20;
     o.kick_signal = (uint32_t)SIGUSR1;
     o.cpus = cpus;
+    o.memory_max = memory_max;
     o.pci = pci;
     o.serial[0] = chardev;
     int rc = vmm_machine_new(host, &o, &m, &err);
@@ -40,7 +41,7 @@ static void tables_of_a_board(void **state)
     (void)state;
     struct acpica t;
     acpica_begin(&t);
-    uint8_t *image = tables_of(3, 0);
+    uint8_t *image = tables_of(3, 0, 0);
     acpica_extract(&t, image, TABLES, ROOM);
     acpica_recompile(&t);
     acpica_execute(&t,
@@ -59,7 +60,7 @@ static void tables_of_a_board_with_pci(void **state)
     (void)state;
     struct acpica t;
     acpica_begin(&t);
-    uint8_t *image = tables_of(1, 1);
+    uint8_t *image = tables_of(1, 1, 0);
     acpica_extract(&t, image, TABLES, ROOM);
     acpica_recompile(&t);
     acpica_execute(&t,
@@ -73,10 +74,30 @@ static void tables_of_a_board_with_pci(void **state)
     free(image);
 }
 
+static void tables_with_memory_slots(void **state)
+{
+    struct acpica t;
+    (void)state;
+    acpica_begin(&t);
+    uint8_t *image = tables_of(1, 0, (16 << 20) + VMM_MACHINE_PLUG_UNIT);
+    acpica_extract(&t, image, TABLES, ROOM);
+    acpica_recompile(&t);
+    /* acpiexec answers reads of ports with what was written before: so a slot is not there. */
+    acpica_execute(
+        &t,
+        "execute \\_SB.MEMC.MP00._STA;execute \\_SB.MEMC.MP0F._CRS;"
+        "execute \\_SB.MEMC.MP01._EJ0 1;execute \\_SB.MEMC.MP01._OST 1 2 (00);"
+        "execute \\_SB.MEMC.MSCN;execute \\_SB.GED0._EVT 9",
+        (const char *const[]){"[Integer] = 0000000000000000", "[Buffer] Length 30", NULL});
+    acpica_end(&t);
+    free(image);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_of_a_board),
+        cmocka_unit_test(tables_with_memory_slots),
         cmocka_unit_test(tables_of_a_board_with_pci),
     };
     (void)vmm_kick_signal_install(SIGUSR1); /* or it is there */

@@ -6,9 +6,11 @@
  */
 #include "machine/x86/micro.h"
 #include "base/util.h"
+#include "vm/ioctl.h"
 
 #include <libvmm/assist.h>
 #include <libvmm/debugport.h>
+#include <libvmm/kvm.h>
 #include <libvmm/pci.h>
 #include <libvmm/serial.h>
 #include <libvmm/virtio.h>
@@ -52,46 +54,16 @@ static void exit_requested(void *ctx, int32_t status)
     vmm_machine_end(ctx, VMM_END_DEBUG_EXIT, status);
 }
 
-/* RAM that other processes can map: the descriptor is the backing's. */
-static int add_shared_ram(struct vmm_machine *m, const char *name, uint64_t address,
-                          uint64_t length, struct vmm_error *err)
-{
-    struct vmm_backing_options b = VMM_BACKING_OPTIONS_INIT;
-    struct vmm_memory_region_options r = VMM_MEMORY_REGION_OPTIONS_INIT;
-    struct vmm_memory_region *region;
-    b.kind = VMM_BACKING_MEMFD;
-    b.length = length;
-    b.name = name;
-    int rc = vmm_backing_new(&b, &r.backing, err);
-    if (rc)
-        return rc;
-    r.name = name;
-    r.type = VMM_MEMORY_RAM;
-    r.length = length;
-    rc = vmm_memory_region_new(&r, &region, err);
-    vmm_backing_unref(r.backing);
-    if (rc)
-        return rc;
-    rc = vmm_memory_add(m->memory, region, address, 0, err);
-    vmm_memory_region_unref(region);
-    return rc;
-}
-
-static int add_ram(struct vmm_machine *m, const char *name, uint64_t address, uint64_t length,
-                   struct vmm_error *err)
-{
-    if (m->options.shared_memory)
-        return add_shared_ram(m, name, address, length, err);
-    return vmm_memory_add_ram(m->memory, name, address, length, NULL, err);
-}
-
 static int add_memory(struct vmm_machine *m, struct vmm_error *err)
 {
     uint64_t size = m->options.memory_size;
     uint64_t low = size < MICRO_LOW_MEMORY_END ? size : MICRO_LOW_MEMORY_END;
-    int rc = add_ram(m, "ram-low", 0, low, err);
+    int rc = vmm_machine_add_ram(m, "ram-low", 0, low, NULL, err);
     if (!rc && size > low)
-        rc = add_ram(m, "ram-high", MICRO_HIGH_MEMORY, size - low, err);
+        rc = vmm_machine_add_ram(m, "ram-high", MICRO_HIGH_MEMORY, size - low, NULL, err);
+    if (!rc && vmm_machine_plug_room(m))
+        rc = vmm_machine_make_memplug(m, MICRO_HIGH_MEMORY + (size - low), m->ports,
+                                      MICRO_MEMPLUG_PORT, err);
     return rc;
 }
 
@@ -193,6 +165,26 @@ static int add_debug_ports(struct vmm_machine *m, struct vmm_error *err)
     return rc;
 }
 
+/*
+ * Mask the PICs' inputs, as firmware leaves them. A kernel on hardware-reduced ACPI never touches them
+ * (Linux: null_legacy_pic), and what a device's interrupt latched there would reach it as an exception,
+ * by the vectors from 0 that the PICs have at power-on.
+ */
+static int mask_pics(struct vmm_machine *m, struct vmm_error *err)
+{
+    static const uint32_t ids[] = {KVM_IRQCHIP_PIC_MASTER, KVM_IRQCHIP_PIC_SLAVE};
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(ids); i++) {
+        struct kvm_irqchip chip = {.chip_id = ids[i]};
+        int rc = vmm_kvm_ioctl_ptr(vmm_vm_fd(m->vm), KVM_GET_IRQCHIP, &chip);
+        chip.chip.pic.imr = 0xff;
+        if (!rc)
+            rc = vmm_kvm_ioctl_ptr(vmm_vm_fd(m->vm), KVM_SET_IRQCHIP, &chip);
+        if (rc)
+            return vmm_error_set(err, rc, "the interrupt controllers: %s", strerror(-rc));
+    }
+    return 0;
+}
+
 static int add_devices(struct vmm_machine *m, struct vmm_error *err)
 {
     struct micro *micro = calloc(1, sizeof(*micro));
@@ -202,7 +194,9 @@ static int add_devices(struct vmm_machine *m, struct vmm_error *err)
     int rc = vmm_bus_new("port", 16, &m->ports);
     if (rc)
         return vmm_error_set(err, rc, "out of memory");
-    rc = add_memory(m, err);
+    rc = mask_pics(m, err);
+    if (!rc)
+        rc = add_memory(m, err);
     for (uint32_t i = 0; i < VMM_SERIAL_PORTS && !rc; i++)
         if (m->options.serial[i])
             rc = add_serial(m, i, err);
@@ -411,6 +405,7 @@ const struct vmm_board vmm_board_micro = {
     .load = load,
     .add_virtio = add_virtio,
     .power_button = power_button,
+    .memory_event = vmm_micro_memory_event,
     .set_smbios = set_smbios,
     .describe = describe,
     .destroy = destroy,

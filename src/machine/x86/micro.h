@@ -21,13 +21,15 @@
 #define MICRO_RESET_VECTOR    UINT64_C(0xffff0) /* F000:FFF0 */
 #define MICRO_IOAPIC          0xfec00000u
 
-#define MICRO_PM_PORT    0x600u
-#define MICRO_PM_GSI     9u
-#define MICRO_RTC_PORT   0x70u
-#define MICRO_RTC_IRQ    8u
-#define MICRO_EXIT_PORT  0xf4u
-#define MICRO_DEBUG_PORT 0x402u
-#define MICRO_BOCHS_PORT 0xe9u
+#define MICRO_PM_PORT      0x600u
+#define MICRO_PM_GSI       9u
+#define MICRO_MEMPLUG_PORT 0x620u
+#define MICRO_EVENT_MEMORY 0x100u /* of VMM_PM_BOARD_EVENTS */
+#define MICRO_RTC_PORT     0x70u
+#define MICRO_RTC_IRQ      8u
+#define MICRO_EXIT_PORT    0xf4u
+#define MICRO_DEBUG_PORT   0x402u
+#define MICRO_BOCHS_PORT   0xe9u
 
 #define MICRO_VIRTIO_MMIO UINT64_C(0xd0000000)
 #define MICRO_VIRTIO_MAX  16u
@@ -70,6 +72,11 @@ int vmm_micro_add_pci(struct vmm_machine *machine, struct vmm_error *err);
 int vmm_micro_add_virtio_pci(struct vmm_machine *machine, struct vmm_virtio *virtio,
                              struct vmm_error *err);
 void vmm_micro_describe_pci(struct vmm_aml *aml, const struct vmm_machine *machine);
+
+/* micro_memplug.c */
+struct vmm_aml;
+void vmm_micro_describe_memplug(struct vmm_aml *aml);
+void vmm_micro_memory_event(struct vmm_machine *machine);
 
 /* micro_tables.c */
 int vmm_micro_place_tables(struct vmm_machine *machine, struct vmm_error *err);

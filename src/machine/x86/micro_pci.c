@@ -11,7 +11,10 @@ static uint64_t high_window(const struct vmm_machine *m)
 {
     uint64_t size = m->options.memory_size;
     uint64_t high = size > MICRO_LOW_MEMORY_END ? size - MICRO_LOW_MEMORY_END : 0;
-    return vmm_align_up(MICRO_HIGH_MEMORY + high, MICRO_PCI_HIGH_ALIGN);
+    uint64_t end = MICRO_HIGH_MEMORY + high;
+    if (m->memplug)
+        end = m->plug_base + vmm_machine_plug_room(m);
+    return vmm_align_up(end, MICRO_PCI_HIGH_ALIGN);
 }
 
 static int make_lines(struct vmm_machine *m, struct vmm_pci_host_options *o)

@@ -69,23 +69,35 @@ static void add_virtio(struct vmm_aml *a, const struct micro *micro)
     }
 }
 
-/* If (Local0 & event) { Notify (device, 0x80) } */
-static void notify_if(struct vmm_aml *a, uint32_t event, const char *device)
+/* If (Local0 & event) { … */
+static void if_event_begin(struct vmm_aml *a, uint32_t event)
 {
     vmm_aml_if_begin(a);
     vmm_aml_op(a, VMM_AML_AND);
     vmm_aml_local(a, 0);
     vmm_aml_int(a, event);
     vmm_aml_op(a, VMM_AML_NULL);
+}
+
+static void notify_if(struct vmm_aml *a, uint32_t event, const char *device)
+{
+    if_event_begin(a, event);
     vmm_aml_op(a, VMM_AML_NOTIFY);
     vmm_aml_path(a, device);
     vmm_aml_int(a, 0x80); /* pressed (5.6.6) */
     vmm_aml_end(a);
 }
 
+static void call_if(struct vmm_aml *a, uint32_t event, const char *method)
+{
+    if_event_begin(a, event);
+    vmm_aml_call(a, method, 0);
+    vmm_aml_end(a);
+}
+
 /* A button without resources, and the generic event device (5.6.9) that tells of it: its method
  * reads which events are pending, clears just those, and notifies. */
-static void add_events(struct vmm_aml *a)
+static void add_events(struct vmm_aml *a, bool memplug)
 {
     vmm_aml_device_begin(a, "PWRB");
     vmm_aml_name_eisaid(a, "_HID", "PNP0C0C");
@@ -110,6 +122,8 @@ static void add_events(struct vmm_aml *a)
     vmm_aml_local(a, 0);
     vmm_aml_path(a, "EVTS");
     notify_if(a, VMM_PM_POWER_BUTTON, "PWRB");
+    if (memplug)
+        call_if(a, MICRO_EVENT_MEMORY, "\\_SB.MEMC.MSCN");
     vmm_aml_end(a);
     vmm_aml_end(a);
 }
@@ -163,7 +177,9 @@ int vmm_micro_place_tables(struct vmm_machine *m, struct vmm_error *err)
     add_serial(a, micro);
     add_rtc(a);
     add_virtio(a, micro);
-    add_events(a);
+    if (m->memplug)
+        vmm_micro_describe_memplug(a);
+    add_events(a, m->memplug != NULL);
     if (m->pci)
         vmm_micro_describe_pci(a, m);
     vmm_aml_end(a);

@@ -7,12 +7,14 @@
 
 #include <libvmm/state.h>
 
+/* In the order of loading: while the slave has a request, KVM latches it in the master anew at each
+ * change, so the master comes after it. */
 static const struct {
     uint32_t id;
     const char *name;
 } chips[] = {
-    {KVM_IRQCHIP_PIC_MASTER, "pic-master"},
     {KVM_IRQCHIP_PIC_SLAVE, "pic-slave"},
+    {KVM_IRQCHIP_PIC_MASTER, "pic-master"},
     {KVM_IRQCHIP_IOAPIC, "ioapic"},
 };
 
