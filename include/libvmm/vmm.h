@@ -30,6 +30,7 @@
 #include <libvmm/memplug.h>
 #include <libvmm/mmu.h>
 #include <libvmm/nbd.h>
+#include <libvmm/net.h>
 #include <libvmm/paging.h>
 #include <libvmm/pci.h>
 #include <libvmm/pm.h>
