@@ -29,6 +29,7 @@ struct client {
 struct control {
     struct vmm_machine *machine;
     struct disks *disks;
+    struct vmm_virtio *balloon;
     struct vmm_source *source;
     int fd;
     uint32_t pauses; /* by this socket */
@@ -205,6 +206,35 @@ static int run_remove_memory(struct control *c, const char *argument, int *fds, 
     return rc ? rc : run_memory_slots(c, argument, fds, fd_count);
 }
 
+static int run_balloon(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    struct vmm_balloon_stats s = VMM_BALLOON_STATS_INIT;
+    char *end = NULL;
+    (void)fds;
+    (void)fd_count;
+    if (!c->balloon)
+        return -ENODEV;
+    int rc = 0;
+    if (argument && *argument) {
+        unsigned long long bytes = strtoull(argument, &end, 0);
+        rc = *argument == '-' || *end ? -EINVAL : vmm_balloon_set_target(c->balloon, bytes);
+    }
+    if (!rc)
+        rc = vmm_balloon_get_stats(c->balloon, &s);
+    if (rc)
+        return rc;
+    put(c, "{\"target\": %llu, \"actual\": %llu", (unsigned long long)s.target,
+        (unsigned long long)s.actual);
+    static const char *const names[VMM_BALLOON_STATS] = {
+        "swap_in", "swap_out",  "major_faults", "minor_faults",        "free",
+        "total",   "available", "caches",       "hugetlb_allocations", "hugetlb_failures"};
+    for (uint32_t i = 0; i < VMM_BALLOON_STATS; i++)
+        if (s.known & 1u << i)
+            put(c, ", \"%s\": %llu", names[i], (unsigned long long)s.value[i]);
+    put(c, "}");
+    return 0;
+}
+
 static const struct command commands[];
 
 static int run_help(struct control *c, const char *argument, int *fds, int *fd_count)
@@ -231,6 +261,8 @@ static const struct command commands[] = {
     {"memory-slots", "the plugged memory", run_memory_slots},
     {"add-memory", "add-memory MIB: plug so much more", run_add_memory},
     {"remove-memory", "remove-memory SLOT: ask the guest to give it back", run_remove_memory},
+    {"balloon", "balloon [BYTES]: how much memory the guest is to give back; its statistics",
+     run_balloon},
     {0},
 };
 
@@ -356,14 +388,15 @@ static int listen_at(struct control *c, const char *path, struct vmm_error *err)
     return rc ? vmm_error_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
-int control_new(struct vmm_machine *machine, struct disks *disks, const char *path,
-                struct control **out, struct vmm_error *err)
+int control_new(struct vmm_machine *machine, struct disks *disks, struct vmm_virtio *balloon,
+                const char *path, struct control **out, struct vmm_error *err)
 {
     struct control *c = calloc(1, sizeof(*c));
     if (!c)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     c->machine = machine;
     c->disks = disks;
+    c->balloon = balloon;
     c->fd = -1;
     for (int i = 0; i < CLIENTS_MAX; i++)
         c->clients[i] = (struct client){.control = c, .fd = -1};

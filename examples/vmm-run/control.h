@@ -11,9 +11,10 @@
 
 struct control;
 
-/* Listen at `path` (made with mode 0600, removed at the end). Commands run on the loop's thread. */
-int control_new(struct vmm_machine *machine, struct disks *disks, const char *path,
-                struct control **out, struct vmm_error *err);
+/* Listen at `path` (made with mode 0600, removed at the end). Commands run on the loop's thread.
+ * `balloon` is the machine's, or NULL. */
+int control_new(struct vmm_machine *machine, struct disks *disks, struct vmm_virtio *balloon,
+                const char *path, struct control **out, struct vmm_error *err);
 void control_free(struct control *control);
 
 #endif

@@ -50,13 +50,23 @@ static int add_disk(struct disks *disks, struct vmm_machine *machine, const stru
     return rc ? rc : hand_over(machine, virtio, err);
 }
 
+static int add_balloon(struct vmm_machine *machine, struct vmm_virtio **out, struct vmm_error *err)
+{
+    const struct vmm_virtio_place place = place_of(machine, "balloon0");
+    int rc = vmm_virtio_balloon_new(&place, out, err);
+    return rc ? rc : hand_over(machine, *out, err);
+}
+
 int devices_add(const struct run_options *options, struct disks *disks, struct vmm_machine *machine,
-                struct vmm_error *err)
+                struct vmm_virtio **balloon, struct vmm_error *err)
 {
     int rc = 0;
+    *balloon = NULL;
     for (uint32_t i = 0; i < options->disk_count && !rc; i++)
         rc = add_disk(disks, machine, &options->disks[i], i, err);
     if (!rc && options->rng)
         rc = add_rng(machine, err);
+    if (!rc && options->balloon)
+        rc = add_balloon(machine, balloon, err);
     return rc;
 }

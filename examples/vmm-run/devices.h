@@ -8,8 +8,9 @@
 
 #include <libvmm/machine.h>
 
-/* 0, or a negative errno with a text. The machine holds the devices. */
+/* 0, or a negative errno with a text. The machine holds the devices; `*balloon` is the balloon among
+ * them, or NULL. */
 int devices_add(const struct run_options *options, struct disks *disks, struct vmm_machine *machine,
-                struct vmm_error *err);
+                struct vmm_virtio **balloon, struct vmm_error *err);
 
 #endif

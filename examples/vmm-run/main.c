@@ -26,6 +26,7 @@ struct run {
     struct vmm_timer *timeout;
     struct control *control;
     struct disks disks;
+    struct vmm_virtio *balloon; /* the machine's; NULL: none */
     int signal_fd;
     bool timed_out;
 };
@@ -192,7 +193,7 @@ static int set_up(struct run *run)
         return fail("the machine", rc, &err);
     run->times.machine_made = time_now();
     disks_init(&run->disks, run->machine);
-    rc = devices_add(&run->options, &run->disks, run->machine, &err);
+    rc = devices_add(&run->options, &run->disks, run->machine, &run->balloon, &err);
     if (rc)
         return fail("devices", rc, &err);
     rc = set_kernel(run, &err);
@@ -202,7 +203,8 @@ static int set_up(struct run *run)
         return fail("the machine", rc, &err);
     run->times.realized = time_now();
     if (run->options.control) {
-        rc = control_new(run->machine, &run->disks, run->options.control, &run->control, &err);
+        rc = control_new(run->machine, &run->disks, run->balloon, run->options.control,
+                         &run->control, &err);
         if (rc)
             return fail("--control", rc, &err);
     }

@@ -54,6 +54,7 @@ static const char help[] =
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
     "too\n"
+    "  --balloon                 memory that goes back to the host; see \"balloon\" of --control\n"
     "\n"
     "Running\n"
     "  --no-reboot               a reset ends the VM\n"
@@ -319,6 +320,7 @@ enum {
     OPT_DISK,
     OPT_RNG,
     OPT_TRANSPORT,
+    OPT_BALLOON,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -343,6 +345,7 @@ static const struct option long_options[] = {
     {"disk", required_argument, NULL, OPT_DISK},
     {"rng", no_argument, NULL, OPT_RNG},
     {"transport", required_argument, NULL, OPT_TRANSPORT},
+    {"balloon", no_argument, NULL, OPT_BALLOON},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
@@ -392,6 +395,9 @@ static int take(struct run_options *o, int option, char *value)
         return parse_assist(o, value);
     case OPT_DISK:
         return parse_disk(o, value);
+    case OPT_BALLOON:
+        o->balloon = true;
+        return -1;
     case OPT_RNG:
         o->rng = true;
         return -1;

@@ -49,6 +49,7 @@ struct run_options {
     uint32_t disk_count;
     bool rng;
     uint32_t pci; /* VMM_MACHINE_PCI_… */
+    bool balloon;
     bool debug_exit;
     bool no_reboot;
     bool verbose;

@@ -228,6 +228,33 @@ struct vmm_virtio_place {
 VMM_API int vmm_virtio_rng_new(const struct vmm_virtio_place *place, struct vmm_virtio **out,
                                struct vmm_error *err);
 
+/** A memory balloon (§5.5): the driver gives pages back to the host as it is asked to, and reports
+ *  those that it does not use. */
+VMM_API int vmm_virtio_balloon_new(const struct vmm_virtio_place *place, struct vmm_virtio **out,
+                                   struct vmm_error *err);
+/** How much the driver is to give back. -EINVAL: no balloon, or too much. Thread-safe. */
+VMM_API int vmm_balloon_set_target(struct vmm_virtio *virtio, uint64_t bytes);
+
+#define VMM_BALLOON_STATS 10u /**< tags of statistics that are known (§5.5.6.4) */
+struct vmm_balloon_stats {
+    size_t size;
+    uint64_t target;  /**< bytes asked for */
+    uint64_t actual;  /**< bytes that the driver says it has given back */
+    uint64_t updates; /**< how often statistics have come */
+    uint32_t known;   /**< a bit for each value that has come */
+    uint32_t reserved;
+    uint64_t value[VMM_BALLOON_STATS]; /**< by tag; memory in bytes */
+};
+#define VMM_BALLOON_STATS_INIT                                                                     \
+    {                                                                                              \
+        sizeof(struct vmm_balloon_stats), 0, 0, 0, 0, 0,                                           \
+        {                                                                                          \
+            0                                                                                      \
+        }                                                                                          \
+    }
+/** The last statistics that came; asks for new ones. -EINVAL: no balloon. Thread-safe. */
+VMM_API int vmm_balloon_get_stats(struct vmm_virtio *virtio, struct vmm_balloon_stats *stats);
+
 struct vmm_block; /* block.h */
 
 struct vmm_virtio_blk_options {

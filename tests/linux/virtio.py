@@ -12,10 +12,13 @@ The kernel is vmlinuz-* in the folder $LIBVMM_KERNELS, the initramfs $LIBVMM_CAC
 
 import glob
 import hashlib
+import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from console import Console, Tests
 
@@ -146,6 +149,50 @@ def legacy_driver():
             assert hashlib.md5(disk.read(4000000)).hexdigest() == digest.decode()
 
 
+def resident_mib(console):
+    with open(f"/proc/{console.process.pid}/status", encoding="ascii") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) // 1024
+
+
+def balloon_moves_memory():
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        with guest(["--balloon", "--control", folder + "/control"], "mmio") as console:
+            client = socket.socket(socket.AF_UNIX)
+            client.connect(folder + "/control")
+            answers = client.makefile("rw")
+
+            def ask(text):
+                answers.write(text + "\n")
+                answers.flush()
+                return json.loads(answers.readline())
+
+            def wait_for(target):
+                ask(f"balloon {target}")
+                deadline = time.monotonic() + 60
+                while ask("balloon")["actual"] != target:
+                    assert time.monotonic() < deadline, ask("balloon")
+                    time.sleep(0.2)
+
+            # Have the guest touch 200 MiB and free them again. Free page reporting may take them too.
+            command(console, "dd if=/dev/zero of=/tmp/x bs=1M count=200 2>/dev/null; echo touch''ed",
+                    "touched", 60)
+            full = resident_mib(console)
+            assert full > 200, full
+            command(console, "rm /tmp/x; echo remov''ed", "removed")
+            wait_for(300 << 20)
+            less = resident_mib(console)
+            assert less < full - 120, (full, less)
+            assert ask("balloon")["total"] > 0
+            wait_for(0)
+            command(console, "dd if=/dev/zero of=/tmp/x bs=1M count=200 2>/dev/null; echo agai''n",
+                    "again", 60)
+            more = resident_mib(console)
+            assert more > less + 120, (full, less, more)
+            print(f"# resident: {full} MiB, inflated {less} MiB, deflated and used again {more} MiB")
+            assert "error" in ask("balloon -1") and "error" in ask("balloon 1x")
+            power_off(console)
+
+
 def main():
     tests = Tests()
     if not (kernel and os.path.exists(initrd)):
@@ -161,6 +208,7 @@ def main():
     if "pci" in transports:
         tests.run("what is on the PCI bus", pci_bus)
         tests.run("legacy driver", legacy_driver)
+    tests.run("balloon", balloon_moves_memory)
     tests.end()
 
 

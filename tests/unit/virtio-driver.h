@@ -35,6 +35,7 @@ struct driver {
     uint32_t level, edges;
     bool packed;
     uint32_t size;
+    uint32_t queue;       /* that these tests use */
     uint16_t avail, used; /* counters; packed: modulo by hand */
 };
 
@@ -98,7 +99,7 @@ static void offer(struct driver *d, uint32_t descriptors)
         vmm_memory_store_u16(d->memory, RING_AVAIL + 4 + 2 * (d->avail % d->size), 0);
         vmm_memory_store_u16(d->memory, RING_AVAIL + 2, ++d->avail);
     }
-    set_reg(d, 0x50, 0);
+    set_reg(d, 0x50, d->queue);
     run(d);
 }
 
@@ -128,7 +129,7 @@ static int64_t take(struct driver *d, uint32_t descriptors)
 static void set_queue(struct driver *d, uint32_t size, uint64_t desc_at, uint64_t avail_at,
                       uint64_t used_at)
 {
-    set_reg(d, 0x30, 0);
+    set_reg(d, 0x30, d->queue);
     set_reg(d, 0x38, size);
     set_reg(d, 0x80, (uint32_t)desc_at);
     set_reg(d, 0x84, (uint32_t)(desc_at >> 32));
