@@ -148,8 +148,12 @@ static void config_read(void *ctx, uint32_t offset, void *data, uint32_t length)
 static void config_write(void *ctx, uint32_t offset, const void *data, uint32_t length)
 {
     struct balloon *b = ctx;
-    if (offset == 4 && length == 4)
-        b->actual = vmm_load_le32(data);
+    uint8_t actual[4];
+    if (offset < 4) /* num_pages is not the driver's */
+        return;
+    vmm_store_le32(actual, b->actual);
+    memcpy(actual + (offset - 4), data, length); /* legacy drivers write byte by byte */
+    b->actual = vmm_load_le32(actual);
 }
 
 /* The embedder's side -------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "base/util.h"
 #include "devices/virtio/internal.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -15,17 +16,29 @@ struct rng {
     struct vmm_virtio_chain *chain;
 };
 
+/* Whole, unless the host has none yet: a pending signal makes getrandom() return early. */
+static size_t fill_buffer(uint8_t *data, size_t length)
+{
+    size_t done = 0;
+    while (done < length) {
+        ssize_t n = getrandom(data + done, length - done, GRND_NONBLOCK);
+        if (n > 0)
+            done += (size_t)n;
+        else if (n == 0 || errno != EINTR)
+            break;
+    }
+    return done;
+}
+
 static uint64_t fill(const struct vmm_virtio_chain *c)
 {
     uint64_t done = 0;
     for (size_t i = 0; i < c->writable_count && done < BYTES_AT_A_TIME; i++) {
         size_t wanted = c->writable[i].iov_len;
         wanted = wanted < BYTES_AT_A_TIME - done ? wanted : (size_t)(BYTES_AT_A_TIME - done);
-        ssize_t n = getrandom(c->writable[i].iov_base, wanted, GRND_NONBLOCK);
-        if (n <= 0)
-            break;
-        done += (uint64_t)n;
-        if ((size_t)n < wanted)
+        size_t filled = fill_buffer(c->writable[i].iov_base, wanted);
+        done += filled;
+        if (filled < wanted)
             break;
     }
     return done;
