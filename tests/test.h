@@ -23,4 +23,16 @@
         exit(77);                                                                                  \
     } while (0)
 
+/* ThreadSanitizer keeps most of the address space for itself: TEST_UNDER_TSAN is 1 there. */
+#if defined(__SANITIZE_THREAD__)
+#define TEST_UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TEST_UNDER_TSAN 1
+#endif
+#endif
+#ifndef TEST_UNDER_TSAN
+#define TEST_UNDER_TSAN 0
+#endif
+
 #endif

@@ -226,6 +226,10 @@ static void a_tebibyte_of_memory(void **state)
 {
     const uint64_t tebibyte = UINT64_C(1) << 40;
     (void)state;
+    if (TEST_UNDER_TSAN) {
+        fprintf(stderr, "SKIP: ThreadSanitizer leaves no room for a tebibyte\n");
+        skip();
+    }
     struct vmm_host *host;
     struct vmm_machine *m;
     struct vmm_error err = VMM_ERROR_INIT;

@@ -286,14 +286,15 @@ static void cut_everywhere(void **state)
     text = getenv("LIBVMM_QCOW2_SEED");
     c->m.random = text ? strtoull(text, NULL, 0) | 1 : 0;
     text = getenv("LIBVMM_QCOW2_CUT_REQUESTS");
+    uint64_t requests = text ? strtoull(text, NULL, 0) : 400;
     model_begin(&c->m, DISK);
     make_room(&base.data, &base.length, &base.room, c->m.file.length);
     memcpy(base.data, c->m.file.data, c->m.file.length);
     c->m.file.logging = true;
-    (l->snapshots ? run_with_snapshots : run_noting)(c, text ? strtoull(text, NULL, 0) : 400);
+    (l->snapshots ? run_with_snapshots : run_noting)(c, requests);
     model_close(&c->m); /* it writes, too */
     assert_true(c->flush_count > 0);
-    assert_true(c->m.file.record_count > 100);
+    assert_true(c->m.file.record_count > requests / 4); /* else hardly anything was cut */
     /* qemu-img takes a count of two with a mark "used once" for an error. Within a snapshot's making
      * that is lost space at worst; version 3 is marked dirty meanwhile, version 2 cannot be. */
     for (size_t count = 0; count <= c->m.file.record_count; count++) {
