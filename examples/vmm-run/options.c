@@ -50,6 +50,8 @@ static const char help[] =
     "                                 control socket; or forget it. Without this key errors are\n"
     "                                 reported, but where the host's disk is full the VM stops,\n"
     "                                 and goes on when there is room\n"
+    "  --share DIR,tag=TAG[,readonly=on]\n"
+    "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
     "  --rng                     random numbers from the host\n"
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
@@ -279,6 +281,12 @@ static int parse_disk(struct run_options *o, char *text)
     return -1;
 }
 
+static int parse_share(struct run_options *o, char *text)
+{
+    const char *wrong = share_parse(&o->shares, text);
+    return wrong ? usage("--share: %s", wrong) : -1;
+}
+
 static int parse_assist(struct run_options *o, const char *text)
 {
     if (strcmp(text, "auto") == 0)
@@ -321,6 +329,7 @@ enum {
     OPT_RNG,
     OPT_TRANSPORT,
     OPT_BALLOON,
+    OPT_SHARE,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -346,6 +355,7 @@ static const struct option long_options[] = {
     {"rng", no_argument, NULL, OPT_RNG},
     {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"balloon", no_argument, NULL, OPT_BALLOON},
+    {"share", required_argument, NULL, OPT_SHARE},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
@@ -395,6 +405,8 @@ static int take(struct run_options *o, int option, char *value)
         return parse_assist(o, value);
     case OPT_DISK:
         return parse_disk(o, value);
+    case OPT_SHARE:
+        return parse_share(o, value);
     case OPT_BALLOON:
         o->balloon = true;
         return -1;

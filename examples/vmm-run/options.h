@@ -3,6 +3,8 @@
 #ifndef VMM_RUN_OPTIONS_H
 #define VMM_RUN_OPTIONS_H
 
+#include "share.h"
+
 #include <libvmm/vmm.h>
 
 #define DISKS_MAX 8
@@ -50,6 +52,7 @@ struct run_options {
     bool rng;
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;
+    struct share_options shares;
     bool debug_exit;
     bool no_reboot;
     bool verbose;

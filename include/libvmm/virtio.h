@@ -278,6 +278,27 @@ VMM_API int vmm_virtio_blk_new(const struct vmm_virtio_place *place,
 VMM_API int vmm_virtio_blk_resize(struct vmm_virtio *virtio, uint64_t length,
                                   struct vmm_error *err);
 
+struct vmm_share; /* share.h */
+
+struct vmm_virtio_9p_options {
+    size_t size;
+    struct vmm_share *share; /**< held; of no other device */
+    const char *tag;         /**< by which the driver mounts it: 1 to 128 bytes */
+    /** Non-zero: a thread of its own carries the messages out, so that a slow file system holds up
+     *  nothing else. 0: the loop's does. */
+    uint32_t worker;
+    uint32_t reserved;
+};
+#define VMM_VIRTIO_9P_OPTIONS_INIT                                                                 \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_9p_options), 0, 0, 0, 0                                           \
+    }
+
+/** A folder of the host, by 9P2000.L (device 9). */
+VMM_API int vmm_virtio_9p_new(const struct vmm_virtio_place *place,
+                              const struct vmm_virtio_9p_options *options, struct vmm_virtio **out,
+                              struct vmm_error *err);
+
 VMM_END_DECLS
 
 #endif

@@ -37,6 +37,7 @@
 #include <libvmm/qcow2.h>
 #include <libvmm/rtc.h>
 #include <libvmm/serial.h>
+#include <libvmm/share.h>
 #include <libvmm/smbios.h>
 #include <libvmm/state.h>
 #include <libvmm/stats.h>
