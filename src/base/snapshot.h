@@ -63,11 +63,20 @@ void vmm_snapshot_publish(struct vmm_snapshot_cell *cell, struct vmm_snapshot *n
  * section. */
 void vmm_snapshot_synchronize(struct vmm_snapshot_cell *cell);
 
+/* An address in the thread's own pages: its page number spreads well. */
+static inline uintptr_t vmm_thread_address(void)
+{
+#if __has_builtin(__builtin_thread_pointer)
+    return (uintptr_t)__builtin_thread_pointer();
+#else
+    return (uintptr_t)pthread_self();
+#endif
+}
+
 static inline struct vmm_snapshot *vmm_snapshot_enter(struct vmm_snapshot_cell *cell,
                                                       struct vmm_snapshot_guard *guard)
 {
-    /* pthread_self() is an address in the thread's own pages: its page number spreads well. */
-    uintptr_t self = (uintptr_t)pthread_self();
+    uintptr_t self = vmm_thread_address();
     struct vmm_snapshot_stripe *stripe =
         &cell->stripes[((self >> 12) ^ (self >> 21)) % VMM_SNAPSHOT_STRIPES];
     uint32_t phase = atomic_load_explicit(&cell->phase, memory_order_relaxed);

@@ -10,6 +10,9 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Seldom called: kept out of the hot path that calls it, whose code and stack frame stay small. */
+#define VMM_COLD __attribute__((noinline, cold))
+
 #define VMM_ARRAY_SIZE(a)                (sizeof(a) / sizeof((a)[0]))
 #define VMM_CONTAINER(ptr, type, member) ((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 

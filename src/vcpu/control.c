@@ -155,26 +155,19 @@ void vmm_vcpu_let_in(struct vmm_vcpu *vcpu)
         futex_wake_all(&vcpu->kept_out);
 }
 
-static void leave_guest(struct vmm_vcpu *vcpu)
+void vmm_vcpu_tell_out(struct vmm_vcpu *vcpu)
 {
-    atomic_store(&vcpu->in_guest, 0);
-    if (atomic_load(&vcpu->kept_out))
-        futex_wake_all(&vcpu->in_guest);
+    futex_wake_all(&vcpu->in_guest);
 }
 
-int vmm_vcpu_enter_guest(struct vmm_vcpu *vcpu)
+void vmm_vcpu_wait_to_enter(struct vmm_vcpu *vcpu)
 {
-    for (;;) {
-        atomic_store(&vcpu->in_guest, 1);
-        uint32_t count = atomic_load(&vcpu->kept_out);
-        if (count == 0)
-            break;
-        leave_guest(vcpu);
+    uint32_t count;
+    while ((count = atomic_load(&vcpu->kept_out)) != 0) {
+        vmm_vcpu_left_guest(vcpu);
         futex_wait(&vcpu->kept_out, count);
+        atomic_store(&vcpu->in_guest, 1);
     }
-    int error = ioctl(vcpu->fd, KVM_RUN, 0) < 0 ? errno : 0;
-    leave_guest(vcpu);
-    return error;
 }
 
 /* On the running thread: wait until nobody wants it paused any more. true: it is to stop, and may

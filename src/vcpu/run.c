@@ -20,26 +20,31 @@ static void count(struct vmm_vcpu *vcpu, uint32_t reason)
                           memory_order_relaxed);
 }
 
-static int port_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+/* An access that no handler takes is the caller's. */
+static VMM_COLD int hand_out_port(const struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
     struct kvm_run *run = vcpu->run;
-    void *data = (char *)run + run->io.data_offset;
-    bool write = run->io.direction == KVM_EXIT_IO_OUT;
-    count(vcpu, VMM_EXIT_PORT);
-    vcpu->io_pending = true;
-    if (vcpu->io.port) {
-        int rc =
-            vcpu->io.port(vcpu->io_ctx, run->io.port, data, run->io.size, run->io.count, write);
-        if (rc != -ENOENT)
-            return rc;
-    }
     exit->reason = VMM_EXIT_PORT;
     exit->u.port.port = run->io.port;
     exit->u.port.width = run->io.size;
-    exit->u.port.is_write = write;
+    exit->u.port.is_write = run->io.direction == KVM_EXIT_IO_OUT;
     exit->u.port.count = run->io.count;
-    exit->u.port.data = data;
+    exit->u.port.data = (char *)run + run->io.data_offset;
     return RETURN_EXIT;
+}
+
+static int port_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+{
+    struct kvm_run *run = vcpu->run;
+    count(vcpu, VMM_EXIT_PORT);
+    vcpu->io_pending = true;
+    if (vcpu->io.port) {
+        int rc = vcpu->io.port(vcpu->io_ctx, run->io.port, (char *)run + run->io.data_offset,
+                               run->io.size, run->io.count, run->io.direction == KVM_EXIT_IO_OUT);
+        if (rc != -ENOENT)
+            return rc;
+    }
+    return hand_out_port(vcpu, exit);
 }
 
 /* ROM with a callback, and memory whose slot was being replaced. */
@@ -61,7 +66,18 @@ static bool memory_access(struct vmm_vcpu *vcpu, bool write)
     return true;
 }
 
-static int mmio_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+static VMM_COLD int hand_out_mmio(const struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+{
+    struct kvm_run *run = vcpu->run;
+    exit->reason = VMM_EXIT_MMIO;
+    exit->u.mmio.address = run->mmio.phys_addr;
+    exit->u.mmio.width = run->mmio.len;
+    exit->u.mmio.is_write = run->mmio.is_write != 0;
+    exit->u.mmio.data = run->mmio.data;
+    return RETURN_EXIT;
+}
+
+static __attribute__((noinline)) int mmio_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
     struct kvm_run *run = vcpu->run;
     bool write = run->mmio.is_write != 0;
@@ -75,12 +91,7 @@ static int mmio_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
         if (rc != -ENOENT)
             return rc;
     }
-    exit->reason = VMM_EXIT_MMIO;
-    exit->u.mmio.address = run->mmio.phys_addr;
-    exit->u.mmio.width = run->mmio.len;
-    exit->u.mmio.is_write = write;
-    exit->u.mmio.data = run->mmio.data;
-    return RETURN_EXIT;
+    return hand_out_mmio(vcpu, exit);
 }
 
 static void decode_system_event(const struct kvm_run *run, struct vmm_exit *exit)
@@ -120,9 +131,10 @@ static int internal_error_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
     return rc < 0 ? rc : rc > 0 ? RUN_ON : RETURN_EXIT;
 }
 
-static int other_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+static int decode(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
     const struct kvm_run *run = vcpu->run;
+    exit->reason = VMM_EXIT_UNKNOWN;
     switch (run->exit_reason) {
     case KVM_EXIT_HLT:
         exit->reason = VMM_EXIT_HALT;
@@ -151,6 +163,15 @@ static int other_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
     return RETURN_EXIT;
 }
 
+/* Neither port nor memory. */
+static VMM_COLD int other_exit(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
+{
+    int rc = exit->raw_reason == KVM_EXIT_INTERNAL_ERROR ? internal_error_exit(vcpu, exit)
+                                                         : decode(vcpu, exit);
+    count(vcpu, exit->reason);
+    return rc;
+}
+
 /* One exit of KVM_RUN's. */
 static int dispatch(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
 {
@@ -160,11 +181,7 @@ static int dispatch(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
         return port_exit(vcpu, exit);
     if (raw == KVM_EXIT_MMIO)
         return mmio_exit(vcpu, exit);
-    exit->reason = VMM_EXIT_UNKNOWN;
-    int rc =
-        raw == KVM_EXIT_INTERNAL_ERROR ? internal_error_exit(vcpu, exit) : other_exit(vcpu, exit);
-    count(vcpu, exit->reason);
-    return rc;
+    return other_exit(vcpu, exit);
 }
 
 /* vmm_vcpu_run() returns without an exit of the guest's. */
@@ -177,7 +194,7 @@ static int return_for(struct vmm_vcpu *vcpu, uint32_t reason, struct vmm_exit *e
 }
 
 /* KVM_RUN came back without an exit. RUN_ON: try again. */
-static int interrupted(struct vmm_vcpu *vcpu, int error, struct vmm_exit *exit)
+static VMM_COLD int interrupted(struct vmm_vcpu *vcpu, int error, struct vmm_exit *exit)
 {
     if (error == EAGAIN) /* a vCPU that waited for its start-up message has got one */
         return RUN_ON;

@@ -2,55 +2,92 @@
 /* A vCPU's I/O answered by two buses. */
 #include "base/util.h"
 
-#include <libvmm/bus.h>
+#include "devices/bus/hint.h"
 
 #include <stdlib.h>
 
 struct attachment {
     struct vmm_bus *ports;
     struct vmm_bus *mmio;
+    struct bus_hint port_hint, mmio_hint; /* of the running thread */
 };
 
-/* The low `width` bytes of a guest's little-endian operand. */
-static uint64_t load_operand(const void *data, uint32_t width)
+/* A guest's operand is little-endian. Of a known length, memcpy() is a move. */
+static VMM_COLD uint64_t load_odd(const void *data, uint32_t width)
 {
     uint64_t value = 0;
     memcpy(&value, data, width);
     return le64toh(value);
 }
 
+static inline uint64_t load_operand(const void *data, uint32_t width)
+{
+    uint32_t four;
+    uint16_t two;
+    if (width == 1)
+        return *(const uint8_t *)data;
+    if (width == 4) {
+        memcpy(&four, data, 4);
+        return le32toh(four);
+    }
+    if (width != 2)
+        return load_odd(data, width);
+    memcpy(&two, data, 2);
+    return le16toh(two);
+}
+
 static void store_operand(void *data, uint32_t width, uint64_t value)
 {
     value = htole64(value);
-    memcpy(data, &value, width);
+    if (width == 1)
+        memcpy(data, &value, 1);
+    else if (width == 4)
+        memcpy(data, &value, 4);
+    else
+        memcpy(data, &value, width);
 }
 
-static int access(struct vmm_bus *bus, uint64_t address, void *data, uint32_t width, bool write)
+static __attribute__((noinline)) int read_operand(struct vmm_bus *bus, struct bus_hint *hint,
+                                                  uint64_t address, void *data, uint32_t width)
+{
+    store_operand(data, width, vmm_bus_read_hinted(bus, hint, address, width));
+    return 0;
+}
+
+/* Unclaimed is complete too: reads gave all ones. */
+static inline int access(struct vmm_bus *bus, struct bus_hint *hint, uint64_t address, void *data,
+                         uint32_t width, bool write)
 {
     if (!bus)
         return -ENOENT;
-    uint64_t value = write ? load_operand(data, width) : 0;
-    int rc = write ? vmm_bus_write(bus, address, width, value)
-                   : vmm_bus_read(bus, address, width, &value);
     if (!write)
-        store_operand(data, width, value);
-    return rc == -ENOENT ? 0 : rc; /* unclaimed is complete too: reads gave all ones */
+        return read_operand(bus, hint, address, data, width);
+    return vmm_bus_write_hinted(bus, hint, address, width, load_operand(data, width));
+}
+
+/* A string instruction: several items to one port. */
+static VMM_COLD int handle_string(struct attachment *a, uint16_t port, void *data, uint32_t width,
+                                  uint32_t count, bool write)
+{
+    int rc = 0;
+    for (uint32_t i = 0; i < count && !rc; i++)
+        rc = access(a->ports, &a->port_hint, port, (char *)data + (size_t)i * width, width, write);
+    return rc;
 }
 
 static int handle_port(void *ctx, uint16_t port, void *data, uint32_t width, uint32_t count,
                        bool write)
 {
     struct attachment *a = ctx;
-    int rc = 0;
-    for (uint32_t i = 0; i < count && !rc; i++)
-        rc = access(a->ports, port, (char *)data + (size_t)i * width, width, write);
-    return rc;
+    if (count != 1)
+        return handle_string(a, port, data, width, count, write);
+    return access(a->ports, &a->port_hint, port, data, width, write);
 }
 
 static int handle_mmio(void *ctx, uint64_t address, void *data, uint32_t width, bool write)
 {
     struct attachment *a = ctx;
-    return access(a->mmio, address, data, width, write);
+    return access(a->mmio, &a->mmio_hint, address, data, width, write);
 }
 
 static void attachment_free(void *ctx)

@@ -4,6 +4,7 @@
  * readers see is a tree built from it (radix.h), published whole at each change.
  */
 #include "base/util.h"
+#include "devices/bus/hint.h"
 #include "devices/bus/radix.h"
 #include "devices/bus/region.h"
 
@@ -20,6 +21,7 @@ struct vmm_bus {
     pthread_mutex_t lock;         /* guards the array */
     struct vmm_region **regions;  /* enabled ones, by address */
     size_t count, room;
+    uint64_t serial;         /* of the tree that was published last */
     struct vmm_region *dead; /* removed when there was no memory to publish that */
     vmm_unclaimed_fn unclaimed;
     void *unclaimed_ctx;
@@ -39,6 +41,7 @@ int vmm_bus_new(const char *name, uint32_t bits, struct vmm_bus **out)
         return -ENOMEM;
     }
     atomic_init(&bus->refs, 1);
+    bus->serial = empty->serial = 1;
     bus->bits = bits;
     (void)snprintf(bus->name, sizeof(bus->name), "%s", name);
     vmm_snapshot_cell_init(&bus->map, &empty->head);
@@ -141,6 +144,7 @@ static int publish(struct vmm_bus *bus)
     struct radix *radix = radix_build(bus->regions, bus->count);
     if (!radix)
         return -ENOMEM;
+    radix->serial = ++bus->serial;
     vmm_snapshot_publish(&bus->map, &radix->head);
     return 0;
 }
@@ -240,6 +244,7 @@ int vmm_bus_add(struct vmm_bus *bus, const struct vmm_region_options *given,
         free(region);
         return rc;
     }
+    region->direct = region_direct_widths(&region->ops);
     (void)snprintf(region->name, sizeof(region->name), "%s", options.name);
     region->length = options.length;
     region->ctx = options.ctx;
@@ -299,24 +304,29 @@ static uint64_t unclaimed(struct vmm_bus *bus, uint64_t address, uint32_t width,
     return value;
 }
 
-/*
- * Answer the access if one region holds all of it. The region is asked for its range again: it may
- * have moved or gone since the tree was published.
- */
-static bool access_whole(const struct radix *radix, uint64_t address, uint32_t width,
-                         uint64_t *value, bool write)
+/* Where an access lies in a region, if the region holds all of it. It is asked for its range again: it may
+ * have moved or gone since the tree was published. */
+static inline bool holds(const struct vmm_region *region, uint64_t address, uint32_t width,
+                         uint64_t *offset)
 {
+    if (!atomic_load_explicit(&region->enabled, memory_order_acquire))
+        return false;
+    *offset = address - atomic_load_explicit(&region->address, memory_order_acquire);
+    return *offset < region->length && region->length - *offset >= width;
+}
+
+/* The region that holds all of an access. */
+static inline struct vmm_region *whole(const struct radix *radix, struct bus_hint *hint,
+                                       uint64_t address, uint32_t width, uint64_t *offset)
+{
+    if (hint && hint->serial == radix->serial && holds(hint->region, address, width, offset))
+        return hint->region;
     struct vmm_region *region = radix_find(radix, address);
-    if (!region || !atomic_load_explicit(&region->enabled, memory_order_acquire))
-        return false;
-    uint64_t offset = address - atomic_load_explicit(&region->address, memory_order_acquire);
-    if (offset >= region->length || region->length - offset < width)
-        return false;
-    if (write)
-        region_write(region, offset, width, *value);
-    else
-        *value = region_read(region, offset, width);
-    return true;
+    if (!region || !holds(region, address, width, offset))
+        return NULL;
+    if (hint)
+        *hint = (struct bus_hint){radix->serial, region};
+    return region;
 }
 
 /* Does a region begin or end inside the access? Then it is done byte by byte. */
@@ -329,6 +339,17 @@ static bool is_split(const struct radix *radix, uint64_t address, uint32_t width
     return false;
 }
 
+static bool access_byte(const struct radix *radix, uint64_t address, uint64_t *byte, bool write)
+{
+    uint64_t offset;
+    struct vmm_region *region = whole(radix, NULL, address, 1, &offset);
+    if (region && write)
+        region_write(region, offset, 1, *byte);
+    else if (region)
+        *byte = region_read(region, offset, 1);
+    return region != NULL;
+}
+
 static int access_bytes(struct vmm_bus *bus, const struct radix *radix, uint64_t address,
                         uint32_t width, uint64_t *value, bool write)
 {
@@ -336,7 +357,7 @@ static int access_bytes(struct vmm_bus *bus, const struct radix *radix, uint64_t
     uint64_t result = 0;
     for (uint32_t i = 0; i < width; i++) {
         uint64_t byte = write ? (*value >> (i * 8)) & 0xff : 0xff;
-        if (access_whole(radix, address + i, 1, &byte, write))
+        if (access_byte(radix, address + i, &byte, write))
             rc = 0;
         else
             byte = unclaimed(bus, address + i, 1, write, byte);
@@ -346,35 +367,73 @@ static int access_bytes(struct vmm_bus *bus, const struct radix *radix, uint64_t
     return rc;
 }
 
-static int bus_access(struct vmm_bus *bus, uint64_t address, uint32_t width, uint64_t *value,
-                      bool write)
+/* No region holds all of it. */
+static VMM_COLD int access_in_parts(struct vmm_bus *bus, const struct radix *radix,
+                                    uint64_t address, uint32_t width, uint64_t *value, bool write)
 {
-    if (width < 1 || width > 8)
-        return -EINVAL;
+    if (is_split(radix, address, width))
+        return access_bytes(bus, radix, address, width, value, write);
+    uint64_t ones = region_mask(width);
+    *value = unclaimed(bus, address, width, write, write ? *value : ones) & ones;
+    return -ENOENT;
+}
+
+static inline int bus_read(struct vmm_bus *bus, struct bus_hint *hint, uint64_t address,
+                           uint32_t width, uint64_t *value)
+{
     struct vmm_snapshot_guard guard;
-    const struct radix *radix = (const struct radix *)vmm_snapshot_enter(&bus->map, &guard);
+    uint64_t offset;
     int rc = 0;
-    if (!access_whole(radix, address, width, value, write)) {
-        uint64_t ones = width == 8 ? UINT64_MAX : ((uint64_t)1 << (width * 8)) - 1;
-        if (is_split(radix, address, width)) {
-            rc = access_bytes(bus, radix, address, width, value, write);
-        } else {
-            *value = unclaimed(bus, address, width, write, write ? *value : ones) & ones;
-            rc = -ENOENT;
-        }
-    }
+    const struct radix *radix = (const struct radix *)vmm_snapshot_enter(&bus->map, &guard);
+    struct vmm_region *region = whole(radix, hint, address, width, &offset);
+    if (region)
+        *value = region_read(region, offset, width);
+    else
+        rc = access_in_parts(bus, radix, address, width, value, false);
+    vmm_snapshot_exit(&guard);
+    return rc;
+}
+
+static inline int bus_write(struct vmm_bus *bus, struct bus_hint *hint, uint64_t address,
+                            uint32_t width, uint64_t value)
+{
+    struct vmm_snapshot_guard guard;
+    uint64_t offset;
+    int rc = 0;
+    const struct radix *radix = (const struct radix *)vmm_snapshot_enter(&bus->map, &guard);
+    struct vmm_region *region = whole(radix, hint, address, width, &offset);
+    if (region)
+        region_write(region, offset, width, value);
+    else
+        rc = access_in_parts(bus, radix, address, width, &value, true);
     vmm_snapshot_exit(&guard);
     return rc;
 }
 
 int vmm_bus_read(struct vmm_bus *bus, uint64_t address, uint32_t width, uint64_t *value)
 {
-    return bus_access(bus, address, width, value, false);
+    return width - 1 > 7 ? -EINVAL : bus_read(bus, NULL, address, width, value);
 }
 
 int vmm_bus_write(struct vmm_bus *bus, uint64_t address, uint32_t width, uint64_t value)
 {
-    return bus_access(bus, address, width, &value, true);
+    return width - 1 > 7 ? -EINVAL
+                         : bus_write(bus, NULL, address, width, value & region_mask(width));
+}
+
+uint64_t vmm_bus_read_hinted(struct vmm_bus *bus, struct bus_hint *hint, uint64_t address,
+                             uint32_t width)
+{
+    uint64_t value;
+    (void)bus_read(bus, hint, address, width, &value);
+    return value;
+}
+
+int vmm_bus_write_hinted(struct vmm_bus *bus, struct bus_hint *hint, uint64_t address,
+                         uint32_t width, uint64_t value)
+{
+    (void)bus_write(bus, hint, address, width, value);
+    return 0;
 }
 
 void vmm_bus_set_unclaimed(struct vmm_bus *bus, vmm_unclaimed_fn fn, void *ctx)

@@ -24,6 +24,7 @@ struct radix_node {
 
 struct radix {
     struct vmm_snapshot head;
+    uint64_t serial;    /* no two trees of a bus have the same */
     uint32_t top_shift; /* address bits that the root's index is shifted by */
     uint32_t node_count;
     uint32_t node_room;
