@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Raw images against QEMU's block layer: the same file, the same offsets and the same depth, by us and by
- * `qemu-img bench`, turn by turn. Prints for each case the shortest round: time and CPU time of a
- * request in microseconds, and how many times ours is faster. The offsets jump through the file by a
+ * `qemu-img bench`, turn by turn. Tells for each case the shortest round: time and CPU time of a request.
+ * The offsets jump through the file by a
  * step that shares no factor with its length, as qemu-img does it too.
  *
  *   bench-block [FOLDER [AIO [QEMU-AIO [CASE]]]]   AIO: auto, io_uring, threads; QEMU-AIO: io_uring, ...;
@@ -10,16 +10,13 @@
  *
  * The folder (the current one) should be on a disk, not on a tmpfs, for direct I/O.
  */
+#include "bench.h"
+
 #include <libvmm/block.h>
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define LENGTH    (256u << 20)
@@ -37,17 +34,17 @@ struct kase {
 #define JUMP (4096ull * 24593)
 
 static const struct kase cases[] = {
-    {"cached  4K random read  depth 1 ", VMM_BLOCK_CACHE_WRITEBACK, 0, 1, 4096, 100000, JUMP},
-    {"cached  4K random read  depth 64", VMM_BLOCK_CACHE_WRITEBACK, 0, 64, 4096, 200000, JUMP},
-    {"cached  4K random write depth 1 ", VMM_BLOCK_CACHE_WRITEBACK, 1, 1, 4096, 50000, JUMP},
-    {"cached  4K random write depth 64", VMM_BLOCK_CACHE_WRITEBACK, 1, 64, 4096, 100000, JUMP},
-    {"cached 64K sequential read  d.64", VMM_BLOCK_CACHE_WRITEBACK, 0, 64, 65536, 20000, 65536},
+    {"cached 4K random read depth 1", VMM_BLOCK_CACHE_WRITEBACK, 0, 1, 4096, 100000, JUMP},
+    {"cached 4K random read depth 64", VMM_BLOCK_CACHE_WRITEBACK, 0, 64, 4096, 200000, JUMP},
+    {"cached 4K random write depth 1", VMM_BLOCK_CACHE_WRITEBACK, 1, 1, 4096, 50000, JUMP},
+    {"cached 4K random write depth 64", VMM_BLOCK_CACHE_WRITEBACK, 1, 64, 4096, 100000, JUMP},
+    {"cached 64K sequential read d.64", VMM_BLOCK_CACHE_WRITEBACK, 0, 64, 65536, 20000, 65536},
     {"cached 64K sequential write d.64", VMM_BLOCK_CACHE_WRITEBACK, 1, 64, 65536, 10000, 65536},
-    {"direct  4K random read  depth 1 ", VMM_BLOCK_CACHE_NONE, 0, 1, 4096, 3000, JUMP},
-    {"direct  4K random read  depth 64", VMM_BLOCK_CACHE_NONE, 0, 64, 4096, 30000, JUMP},
-    {"direct  4K random write depth 1 ", VMM_BLOCK_CACHE_NONE, 1, 1, 4096, 3000, JUMP},
-    {"direct  4K random write depth 64", VMM_BLOCK_CACHE_NONE, 1, 64, 4096, 30000, JUMP},
-    {"direct 64K sequential read  d.64", VMM_BLOCK_CACHE_NONE, 0, 64, 65536, 8000, 65536},
+    {"direct 4K random read depth 1", VMM_BLOCK_CACHE_NONE, 0, 1, 4096, 3000, JUMP},
+    {"direct 4K random read depth 64", VMM_BLOCK_CACHE_NONE, 0, 64, 4096, 30000, JUMP},
+    {"direct 4K random write depth 1", VMM_BLOCK_CACHE_NONE, 1, 1, 4096, 3000, JUMP},
+    {"direct 4K random write depth 64", VMM_BLOCK_CACHE_NONE, 1, 64, 4096, 30000, JUMP},
+    {"direct 64K sequential read d.64", VMM_BLOCK_CACHE_NONE, 0, 64, 65536, 8000, 65536},
     {"direct 64K sequential write d.64", VMM_BLOCK_CACHE_NONE, 1, 64, 65536, 4000, 65536},
 };
 
@@ -203,6 +200,26 @@ static struct cost qemus(const struct kase *k, const char *path, const char *aio
     return c;
 }
 
+static void report(const char *name, struct cost us, struct cost them)
+{
+    struct bench_figure f = {.group = "raw",
+                             .name = name,
+                             .unit = "us",
+                             .peer = "qemu-img",
+                             .min_ratio = 1.3,
+                             .how = "time of a request; the shortest of five rounds, turn by turn"};
+    char text[96];
+    bench_add(&f.ours, us.time);
+    bench_add(&f.theirs, them.time);
+    bench_report(&f);
+    snprintf(text, sizeof(text), "%s, CPU", name);
+    f = (struct bench_figure){
+        .group = "raw", .name = text, .unit = "us", .peer = "qemu-img", .how = "CPU a request"};
+    bench_add(&f.ours, us.cpu);
+    bench_add(&f.theirs, them.cpu);
+    bench_report(&f);
+}
+
 static void keep_best(struct cost *best, struct cost c)
 {
     if (c.time < best->time)
@@ -239,9 +256,6 @@ int main(int argc, char **argv)
     }
     snprintf(path, sizeof(path), "%s/libvmm-bench-XXXXXX", argc > 1 ? argv[1] : ".");
     close(make_image(path));
-    printf("us a request, ours (aio=%s) and qemu-img bench (-i %s), shortest of %d rounds\n", aio,
-           qemu_aio, ROUNDS);
-    printf("%-33s %8s %8s %7s   %8s %8s\n", "", "ours", "QEMU", "ratio", "our CPU", "its CPU");
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct cost us = {1e18, 1e18}, them = {1e18, 1e18};
         if (argc > 4 && !strstr(cases[i].name, argv[4]))
@@ -250,9 +264,7 @@ int main(int argc, char **argv)
             keep_best(&us, ours(&cases[i], path, engine));
             keep_best(&them, qemus(&cases[i], path, qemu_aio));
         }
-        printf("%-33s %8.2f %8.2f %6.2fx   %8.2f %8.2f\n", cases[i].name, us.time, them.time,
-               them.time / us.time, us.cpu, them.cpu);
-        fflush(stdout);
+        report(cases[i].name, us, them);
     }
     unlink(path);
     return 0;

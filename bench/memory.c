@@ -4,31 +4,17 @@
  * memcpy; the list of a typical request; harvesting the dirty log of 1 GiB, with KVM's bitmap where
  * there is /dev/kvm. Eight regions, as a PC with holes has them.
  */
+#include "bench.h"
+
 #include <libvmm/dirty.h>
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/uio.h>
-#include <time.h>
 
 #define RAM  ((uint64_t)1 << 30)
 #define PAGE ((uint64_t)4096)
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static void need(int ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "memory: %s failed\n", what);
-        exit(1);
-    }
-}
+#define now  bench_now
+#define need bench_need
 
 /* The shortest of a hundred rounds, in ns for each call: short ones, so that some are undisturbed. */
 #define MEASURE(result, calls, body)                                                               \
@@ -67,9 +53,24 @@ static void reads(struct vmm_memory *memory)
             __asm__ volatile("" ::"r"(value)));
     MEASURE(store_view, 100000u, (void)vmm_memory_view_store_u32(&view, i * 4 & 0xffff, i));
     MEASURE(store_map, 100000u, (void)vmm_memory_store_u32(memory, i * 4 & 0xffff, i));
-    printf("4-byte read:  view %5.1f ns, map %5.1f ns\n", by_view, by_map);
-    printf("4-byte write: view %5.1f ns, map %5.1f ns\n", store_view, store_map);
+    bench_value("memory", "4-byte read by a view", by_view, "ns", 5);
+    bench_value("memory", "4-byte read by the map", by_map, "ns", 0);
+    bench_value("memory", "4-byte write by a view", store_view, "ns", 0);
+    bench_value("memory", "4-byte write by the map", store_map, "ns", 0);
     vmm_memory_view_fini(&view);
+}
+
+static void beside_memcpy(const char *name, double ours, double plain, double min_ratio)
+{
+    struct bench_figure f = {.group = "memory",
+                             .name = name,
+                             .unit = "ns",
+                             .peer = "memcpy",
+                             .min_ratio = min_ratio,
+                             .how = "the shortest of a hundred rounds over the same 1 MiB"};
+    bench_add(&f.ours, ours);
+    bench_add(&f.theirs, plain);
+    bench_report(&f);
 }
 
 /* Both sides walk over the same 1 MiB, in turn, so that the caches are the same. */
@@ -87,10 +88,9 @@ static void copies(struct vmm_memory *memory)
     MEASURE(by_map, 10000u, (void)vmm_memory_read(memory, i * PAGE & 0xfffff, page, PAGE));
     MEASURE(by_view, 10000u, (void)vmm_memory_view_read(&view, i * PAGE & 0xfffff, page, PAGE));
     MEASURE(write, 10000u, (void)vmm_memory_write(memory, i * PAGE & 0xfffff, page, PAGE));
-    printf(
-        "4 KiB copy:   memcpy %.0f ns, map %.0f ns (%.0f%% of its speed), view %.0f ns (%.0f%%), "
-        "map write %.0f ns\n",
-        plain, by_map, 100 * plain / by_map, by_view, 100 * plain / by_view, write);
+    beside_memcpy("4 KiB read by a view", by_view, plain, 0.9);
+    beside_memcpy("4 KiB read by the map", by_map, plain, 0);
+    beside_memcpy("4 KiB write by the map", write, plain, 0);
     vmm_memory_view_fini(&view);
 }
 
@@ -106,7 +106,7 @@ static void lists(struct vmm_memory *memory)
         if (vmm_memory_map_list(memory, ranges, 8, VMM_MAP_WRITE, iov, 8, 0, &s) == 0)
             vmm_memory_unmap_list(memory, &s, s.length);
     });
-    printf("list of 8:    %.0f ns to map and release\n", each);
+    bench_value("memory", "list of 8 ranges, mapped and released", each, "ns", 0);
 }
 
 static int count_range(void *ctx, const struct vmm_dirty_range *range)
@@ -121,6 +121,7 @@ static void harvest(struct vmm_memory *memory, struct vmm_dirty_consumer *c, uin
 {
     double best = 1e18;
     uint64_t pages = 0;
+    char name[96];
     for (int round = 0; round < 7; round++) {
         for (uint64_t page = 0; step && page < RAM / PAGE; page += step)
             need(vmm_memory_mark_dirty(memory, page * PAGE, 1) == 0, "marking");
@@ -130,8 +131,9 @@ static void harvest(struct vmm_memory *memory, struct vmm_dirty_consumer *c, uin
         double each = now() - start;
         best = each < best ? each : best;
     }
-    printf("harvest 1 GiB (%s): %8llu pages, %8.1f us\n", what, (unsigned long long)pages,
-           best / 1000);
+    snprintf(name, sizeof(name), "harvest 1 GiB, %s", what);
+    bench_need(pages == (step ? RAM / PAGE / step : 0), "finding the pages");
+    bench_value("dirty", name, best / 1000, "us", 0);
 }
 
 static void harvests(struct vmm_vm *vm, const char *log)

@@ -6,15 +6,11 @@
  *
  *     bench-qcow2 [FOLDER]
  */
+#include "bench.h"
+
 #include <libvmm/vmm.h>
 
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #define IMAGE ((uint64_t)512 << 20)
@@ -161,15 +157,35 @@ static int make(const struct work *work, const char *folder, const char *path)
     return command(text);
 }
 
+/* [0] is ours, [1] QEMU's. */
+static void report(const char *name, const double *rate, const double *cpu)
+{
+    struct bench_figure f = {.group = "qcow2",
+                             .name = name,
+                             .unit = "/s",
+                             .more_is_better = true,
+                             .peer = "qemu-img",
+                             .min_ratio = 1.3,
+                             .how = "the same requests to the same image through the page cache"};
+    char text[96];
+    bench_add(&f.ours, rate[0]);
+    bench_add(&f.theirs, rate[1]);
+    bench_report(&f);
+    snprintf(text, sizeof(text), "%s, CPU", name);
+    f = (struct bench_figure){
+        .group = "qcow2", .name = text, .unit = "us", .peer = "qemu-img", .how = "CPU a request"};
+    bench_add(&f.ours, cpu[0] * 1e6);
+    bench_add(&f.theirs, cpu[1] * 1e6);
+    bench_report(&f);
+}
+
 static int measure(const struct work *work, const char *folder, const char *path)
 {
     double rate[2], cpu[2];
     for (int who = 0; who < 2; who++)
         if (make(work, folder, path) || (who ? theirs : ours)(work, path, &rate[who], &cpu[who]))
             return 1;
-    printf("%-36s %9.0f /s %6.1f us   qemu-img %9.0f /s %6.1f us   %.2f times\n", work->name,
-           rate[0], cpu[0] * 1e6, rate[1], cpu[1] * 1e6, rate[0] / rate[1]);
-    fflush(stdout);
+    report(work->name, rate, cpu);
     return 0;
 }
 
@@ -185,7 +201,6 @@ int main(int argc, char **argv)
     snprintf(text, sizeof(text), "yes libvmm 0123456789 | head -c %llu > %s/bench.raw",
              (unsigned long long)IMAGE, folder);
     int failed = command(text);
-    printf("requests a second and processor time a request\n");
     for (size_t i = 0; i < sizeof(works) / sizeof(works[0]) && !failed; i++)
         failed = measure(&works[i], folder, path);
     snprintf(text, sizeof(text), "rm -f %s %s/bench.raw", path, folder);

@@ -3,12 +3,11 @@
  * What a translation costs: a walk in software, a hit of the translation cache, KVM_TRANSLATE; and
  * reading eight bytes by each. 64-bit mode, 4 KiB pages, 256 pages in random order.
  */
+#include "bench.h"
+
 #include <fcntl.h>
 #include <linux/kvm.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <libvmm/memory.h>
@@ -22,20 +21,8 @@
 static uint64_t order[4096];
 static volatile uint64_t sink;
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static void need(int ok, const char *what)
-{
-    if (!ok) {
-        fprintf(stderr, "translate: %s failed\n", what);
-        exit(1);
-    }
-}
+#define now  bench_now
+#define need bench_need
 
 /* The shortest of five rounds, in ns for each call. */
 #define MEASURE(result, calls, body)                                                               \
@@ -94,6 +81,19 @@ static int make_vcpu(struct vmm_memory *memory, struct vmm_mapping *ram, uint64_
     return vcpu;
 }
 
+static void beside(const char *name, double ours, const char *peer, double theirs, double goal)
+{
+    struct bench_figure f = {.group = "translation",
+                             .name = name,
+                             .unit = "ns",
+                             .peer = peer,
+                             .min_ratio = goal,
+                             .how = "256 pages in random order; the shortest of five rounds"};
+    bench_add(&f.ours, ours);
+    bench_add(&f.theirs, theirs);
+    bench_report(&f);
+}
+
 int main(void)
 {
     struct vmm_memory *memory;
@@ -123,9 +123,9 @@ int main(void)
         need(vmm_translator_read_u64(translator, va, &value) == 0, "a read");
         sink = value;
     });
-    printf("walk                  %8.1f ns\n", walk);
-    printf("cache hit             %8.1f ns   walk / hit %.1f\n", hit, walk / hit);
-    printf("read of 8 bytes, hit  %8.1f ns\n", read_hit);
+    bench_value("translation", "walk, 4 levels", walk, "ns", 0);
+    beside("cached, beside a walk", hit, "walk", walk, 5);
+    bench_value("translation", "read of 8 bytes, cached", read_hit, "ns", 0);
     int vcpu = make_vcpu(memory, &ram, c.root);
     if (vcpu >= 0) {
         MEASURE(kvm, 100000, {
@@ -133,8 +133,8 @@ int main(void)
             need(ioctl(vcpu, KVM_TRANSLATE, &k) == 0 && k.valid, "KVM_TRANSLATE");
             sink = k.physical_address;
         });
-        printf("KVM_TRANSLATE         %8.1f ns   KVM_TRANSLATE / hit %.1f, / walk %.1f\n", kvm,
-               kvm / hit, kvm / walk);
+        beside("cached, beside KVM", hit, "KVM_TRANSLATE", kvm, 20);
+        beside("walk, beside KVM", walk, "KVM_TRANSLATE", kvm, 0);
         close(vcpu);
     } else {
         printf("KVM_TRANSLATE         not measured: /dev/kvm cannot be opened\n");

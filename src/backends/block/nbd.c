@@ -38,7 +38,7 @@ static struct vmm_nbd_connection *one_that_is_up(struct vmm_nbd *n)
 
 static void watch(struct vmm_nbd_connection *c)
 {
-    unsigned direction = c->handle ? nbd_aio_get_direction(c->handle) : 0;
+    unsigned direction = c->handle ? c->nbd->lib.aio_get_direction(c->handle) : 0;
     uint32_t events = (direction & LIBNBD_AIO_DIRECTION_READ ? VMM_POLL_IN : 0) |
                       (direction & LIBNBD_AIO_DIRECTION_WRITE ? VMM_POLL_OUT : 0);
     if (c->source)
@@ -131,7 +131,7 @@ static void close_connection(struct vmm_nbd_connection *c)
 {
     pthread_mutex_lock(&c->nbd->handles);
     c->source = vmm_source_free(c->source);
-    nbd_close(c->handle); /* ends what is under way: -ENOTCONN */
+    c->nbd->lib.close(c->handle); /* ends what is under way: -ENOTCONN */
     c->handle = NULL;
     c->state = VMM_NBD_DOWN;
     pthread_mutex_unlock(&c->nbd->handles);
@@ -165,8 +165,8 @@ static void is_up(struct vmm_nbd_connection *c)
 {
     struct vmm_nbd *n = c->nbd;
     struct vmm_block_request *r;
-    if (nbd_get_size(c->handle) != (int64_t)n->length ||
-        (!n->read_only && nbd_is_read_only(c->handle) != 0)) {
+    if (n->lib.get_size(c->handle) != (int64_t)n->length ||
+        (!n->read_only && n->lib.is_read_only(c->handle) != 0)) {
         lost(c);
         return;
     }
@@ -183,17 +183,17 @@ static void ready(void *ctx, uint32_t events)
 {
     struct vmm_nbd_connection *c = ctx;
     struct vmm_nbd *n = c->nbd;
-    unsigned direction = nbd_aio_get_direction(c->handle);
+    unsigned direction = n->lib.aio_get_direction(c->handle);
     vmm_block_ref(n->block);
     if ((events & VMM_POLL_OUT) && (direction & LIBNBD_AIO_DIRECTION_WRITE))
-        (void)nbd_aio_notify_write(c->handle);
+        (void)n->lib.aio_notify_write(c->handle);
     else if (direction & LIBNBD_AIO_DIRECTION_READ)
-        (void)nbd_aio_notify_read(c->handle);
+        (void)n->lib.aio_notify_read(c->handle);
     else
-        (void)nbd_aio_notify_write(c->handle);
-    if (nbd_aio_is_dead(c->handle) > 0 || nbd_aio_is_closed(c->handle) > 0)
+        (void)n->lib.aio_notify_write(c->handle);
+    if (n->lib.aio_is_dead(c->handle) > 0 || n->lib.aio_is_closed(c->handle) > 0)
         lost(c);
-    else if (c->state == VMM_NBD_CONNECTING && nbd_aio_is_ready(c->handle) > 0)
+    else if (c->state == VMM_NBD_CONNECTING && n->lib.aio_is_ready(c->handle) > 0)
         is_up(c);
     reap(n);
     watch(c);
@@ -204,16 +204,16 @@ static void ready(void *ctx, uint32_t events)
 static int make_handle(struct vmm_nbd_connection *c)
 {
     const struct vmm_nbd *n = c->nbd;
-    struct nbd_handle *h = nbd_create();
+    struct nbd_handle *h = n->lib.create();
     if (!h)
         return -ENOMEM;
-    bool ok = nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0;
+    bool ok = n->lib.add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 0;
     if (ok && n->tls_certificates)
-        ok = nbd_set_tls_certificates(h, n->tls_certificates) == 0;
+        ok = n->lib.set_tls_certificates(h, n->tls_certificates) == 0;
     if (ok && n->tls_psk_file)
-        ok = nbd_set_tls_psk_file(h, n->tls_psk_file) == 0;
+        ok = n->lib.set_tls_psk_file(h, n->tls_psk_file) == 0;
     if (!ok) {
-        nbd_close(h);
+        n->lib.close(h);
         return -EINVAL;
     }
     c->handle = h;
@@ -222,7 +222,7 @@ static int make_handle(struct vmm_nbd_connection *c)
 
 static int add_source(struct vmm_nbd_connection *c)
 {
-    int fd = nbd_aio_get_fd(c->handle);
+    int fd = c->nbd->lib.aio_get_fd(c->handle);
     return fd < 0 ? -EIO : vmm_source_new(c->nbd->loop, fd, 0, ready, c, &c->source);
 }
 
@@ -233,13 +233,13 @@ static void connect_again(struct vmm_nbd_connection *c)
     rc = make_handle(c);
     pthread_mutex_unlock(&c->nbd->handles);
     c->state = VMM_NBD_CONNECTING;
-    if (!rc && nbd_aio_connect_uri(c->handle, c->nbd->uri) < 0)
+    if (!rc && c->nbd->lib.aio_connect_uri(c->handle, c->nbd->uri) < 0)
         rc = -ECONNREFUSED;
     if (!rc)
         rc = add_source(c);
     if (rc)
         lost(c);
-    else if (nbd_aio_is_ready(c->handle) > 0)
+    else if (c->nbd->lib.aio_is_ready(c->handle) > 0)
         is_up(c);
     watch(c);
 }
@@ -347,7 +347,7 @@ static void quiesce(void *ctx)
     while (under_way(n))
         for (uint32_t i = 0; i < n->count; i++)
             if (n->connections[i].handle && n->connections[i].state == VMM_NBD_UP)
-                (void)nbd_poll(n->connections[i].handle, QUIESCE_MS);
+                (void)n->lib.poll(n->connections[i].handle, QUIESCE_MS);
     drop_waiting(n);
     pthread_mutex_unlock(&n->handles);
 }
@@ -393,7 +393,7 @@ static int extent(void *ctx, uint64_t offset, uint64_t length, struct vmm_block_
     uint64_t from = offset - offset % n->block_size;
     out->offset = from;
     out->length = asked - from;
-    int rc = nbd_block_status(c->handle, asked - from, from, each, LIBNBD_CMD_FLAG_REQ_ONE);
+    int rc = n->lib.block_status(c->handle, asked - from, from, each, LIBNBD_CMD_FLAG_REQ_ONE);
     out->length -= offset - from;
     out->offset = offset;
     if (out->length > length)
@@ -411,7 +411,7 @@ static void destroy(void *ctx)
     for (uint32_t i = 0; i < n->count; i++) {
         struct vmm_nbd_connection *c = &n->connections[i];
         if (c->state == VMM_NBD_UP)
-            (void)nbd_shutdown(c->handle, 0);
+            (void)n->lib.shutdown(c->handle, 0);
         close_connection(c);
     }
     vmm_timer_free(n->timer);
@@ -427,10 +427,10 @@ static void destroy(void *ctx)
 static int connect_first(struct vmm_nbd_connection *c, struct vmm_error *err)
 {
     int rc = make_handle(c);
-    if (!rc && nbd_connect_uri(c->handle, c->nbd->uri) < 0)
-        rc = nbd_get_errno() ? -nbd_get_errno() : -ECONNREFUSED;
+    if (!rc && c->nbd->lib.connect_uri(c->handle, c->nbd->uri) < 0)
+        rc = c->nbd->lib.get_errno() ? -c->nbd->lib.get_errno() : -ECONNREFUSED;
     if (rc)
-        return vmm_error_set(err, rc, "%s: %s", c->nbd->uri, nbd_get_error());
+        return vmm_error_set(err, rc, "%s: %s", c->nbd->uri, c->nbd->lib.get_error());
     rc = add_source(c);
     if (rc)
         return vmm_error_set(err, rc, "%s: %s", c->nbd->uri, strerror(-rc));
@@ -439,9 +439,10 @@ static int connect_first(struct vmm_nbd_connection *c, struct vmm_error *err)
     return 0;
 }
 
-static uint32_t size_of_kind(struct nbd_handle *h, int kind, uint32_t least, uint32_t most)
+static uint32_t size_of_kind(const struct vmm_nbd *n, struct nbd_handle *h, int kind,
+                             uint32_t least, uint32_t most)
 {
-    int64_t size = nbd_get_block_size(h, kind);
+    int64_t size = n->lib.get_block_size(h, kind);
     if (size < (int64_t)least)
         return size <= 0 && kind == LIBNBD_SIZE_MAXIMUM ? most : least;
     return size > (int64_t)most ? most : (uint32_t)size;
@@ -449,22 +450,22 @@ static uint32_t size_of_kind(struct nbd_handle *h, int kind, uint32_t least, uin
 
 static int learn(struct vmm_nbd *n, struct nbd_handle *h, struct vmm_error *err)
 {
-    int64_t length = nbd_get_size(h);
-    n->block_size = size_of_kind(h, LIBNBD_SIZE_MINIMUM, 512, 65536);
-    n->optimal_size = size_of_kind(h, LIBNBD_SIZE_PREFERRED, 4096, VMM_NBD_PART_MAX);
-    n->part_max = size_of_kind(h, LIBNBD_SIZE_MAXIMUM, 65536, VMM_NBD_PART_MAX);
+    int64_t length = n->lib.get_size(h);
+    n->block_size = size_of_kind(n, h, LIBNBD_SIZE_MINIMUM, 512, 65536);
+    n->optimal_size = size_of_kind(n, h, LIBNBD_SIZE_PREFERRED, 4096, VMM_NBD_PART_MAX);
+    n->part_max = size_of_kind(n, h, LIBNBD_SIZE_MAXIMUM, 65536, VMM_NBD_PART_MAX);
     n->part_max -= n->part_max % n->block_size;
     if (length <= 0 || length % n->block_size || !vmm_is_power_of_two(n->block_size) ||
         n->block_size > 4096)
         return vmm_error_set(err, -EINVAL, "%s has %lld bytes in blocks of %u: no disk", n->uri,
                              (long long)length, n->block_size);
     n->length = (uint64_t)length;
-    n->read_only |= nbd_is_read_only(h) != 0;
-    n->can_flush = nbd_can_flush(h) > 0;
-    n->can_fua = nbd_can_fua(h) > 0;
-    n->can_trim = nbd_can_trim(h) > 0;
-    n->can_zero = nbd_can_zero(h) > 0;
-    n->has_extents = nbd_can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
+    n->read_only |= n->lib.is_read_only(h) != 0;
+    n->can_flush = n->lib.can_flush(h) > 0;
+    n->can_fua = n->lib.can_fua(h) > 0;
+    n->can_trim = n->lib.can_trim(h) > 0;
+    n->can_zero = n->lib.can_zero(h) > 0;
+    n->has_extents = n->lib.can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
     return 0;
 }
 
@@ -477,7 +478,7 @@ static int connect_all(struct vmm_nbd *n, uint32_t wanted, struct vmm_error *err
     if (!rc)
         rc = learn(n, n->connections[0].handle, err);
     /* Without its promise, a flush on one would not hold for the others. */
-    if (!rc && nbd_can_multi_conn(n->connections[0].handle) <= 0)
+    if (!rc && n->lib.can_multi_conn(n->connections[0].handle) <= 0)
         wanted = 1;
     for (uint32_t i = 1; i < wanted && !rc; i++) {
         n->count = i + 1;
@@ -523,7 +524,12 @@ static int make(struct vmm_loop *loop, const struct vmm_block_nbd_options *o,
     struct vmm_nbd *n = calloc(1, sizeof(*n));
     if (!n)
         return vmm_error_set(err, -ENOMEM, "out of memory");
-    int rc = fill_in(n, loop, o);
+    int rc = vmm_nbd_library_load(&n->lib, err);
+    if (rc) {
+        free(n);
+        return rc;
+    }
+    rc = fill_in(n, loop, o);
     if (rc)
         (void)vmm_error_set(err, rc, "%s: %s", o->uri, strerror(-rc));
     else

@@ -5,9 +5,10 @@
 
 #include "backends/block/block-driver.h"
 
+#include "backends/block/nbd_library.h"
+
 #include <libvmm/nbd.h>
 
-#include <libnbd.h>
 #include <pthread.h>
 
 #define VMM_NBD_WORD_COMMAND 3
@@ -32,6 +33,7 @@ struct vmm_nbd_connection {
 };
 
 struct vmm_nbd {
+    struct vmm_nbd_library lib;
     struct vmm_block *block;
     struct vmm_loop *loop;
     struct vmm_timer *timer;

@@ -62,14 +62,14 @@ static int64_t issue_part(struct nbd_handle *h, struct vmm_nbd_command *c, uint6
     uint8_t *data = c->buffer ? c->buffer : r->vector_count ? r->vector[0].iov_base : NULL;
     uint64_t offset = r->offset + done;
     if (r->op == VMM_BLOCK_READ)
-        return nbd_aio_pread(h, data + done, length, offset, end, 0);
+        return n->lib.aio_pread(h, data + done, length, offset, end, 0);
     if (r->op == VMM_BLOCK_WRITE)
-        return nbd_aio_pwrite(h, data + done, length, offset, end, fua);
+        return n->lib.aio_pwrite(h, data + done, length, offset, end, fua);
     if (r->op == VMM_BLOCK_DISCARD)
-        return nbd_aio_trim(h, length, offset, end, 0);
+        return n->lib.aio_trim(h, length, offset, end, 0);
     if (n->can_zero)
-        return nbd_aio_zero(h, length, offset, end, fua | keep);
-    return nbd_aio_pwrite(h, data, length, offset, end, fua); /* the same zeroes for each part */
+        return n->lib.aio_zero(h, length, offset, end, fua | keep);
+    return n->lib.aio_pwrite(h, data, length, offset, end, fua); /* the same zeroes for each part */
 }
 
 void vmm_nbd_issue_parts(struct nbd_handle *h, struct vmm_nbd_command *c, uint64_t most)
@@ -81,8 +81,8 @@ void vmm_nbd_issue_parts(struct nbd_handle *h, struct vmm_nbd_command *c, uint64
         c->left++;
         pthread_mutex_unlock(&c->nbd->lock);
         if (issue_part(h, c, done, part) < 0) {
-            int error = nbd_get_errno();
-            bool dead = nbd_aio_is_dead(h) > 0 || nbd_aio_is_closed(h) > 0;
+            int error = c->nbd->lib.get_errno();
+            bool dead = c->nbd->lib.aio_is_dead(h) > 0 || c->nbd->lib.aio_is_closed(h) > 0;
             vmm_nbd_part_ended(c, dead ? ENOTCONN : error ? error : EIO);
             return;
         }
@@ -96,8 +96,8 @@ void vmm_nbd_issue_flush(struct nbd_handle *h, struct vmm_nbd_command *c)
     pthread_mutex_lock(&c->nbd->lock);
     c->left++;
     pthread_mutex_unlock(&c->nbd->lock);
-    if (nbd_aio_flush(h, end, 0) < 0)
-        vmm_nbd_part_ended(c, nbd_aio_is_dead(h) > 0 ? ENOTCONN : EIO);
+    if (c->nbd->lib.aio_flush(h, end, 0) < 0)
+        vmm_nbd_part_ended(c, c->nbd->lib.aio_is_dead(h) > 0 ? ENOTCONN : EIO);
 }
 
 /* How much goes at a time; the buffer that it needs. -ENOMEM. */
