@@ -11,15 +11,15 @@
 #include <libnbd.h>
 
 /* Those of its functions that are used, without the prefix. */
-#define VMM_NBD_FUNCTIONS(F)                                                                       \
-    F(add_meta_context)                                                                            \
-    F(aio_connect_uri)                                                                             \
-    F(aio_flush) F(aio_get_direction) F(aio_get_fd) F(aio_is_closed) F(aio_is_dead)                \
-        F(aio_is_ready) F(aio_notify_read) F(aio_notify_write) F(aio_pread) F(aio_pwrite)          \
-            F(aio_trim) F(aio_zero) F(block_status) F(can_flush) F(can_fua) F(can_meta_context)    \
-                F(can_multi_conn) F(can_trim) F(can_zero) F(close) F(connect_uri) F(create)        \
-                    F(get_block_size) F(get_errno) F(get_error) F(get_size) F(is_read_only)        \
-                        F(poll) F(set_tls_certificates) F(set_tls_psk_file) F(shutdown)
+/* clang-format off */
+#define VMM_NBD_FUNCTIONS(F) \
+    F(add_meta_context) F(aio_connect_uri) F(aio_flush) F(aio_get_direction) F(aio_get_fd) \
+    F(aio_is_closed) F(aio_is_dead) F(aio_is_ready) F(aio_notify_read) F(aio_notify_write) \
+    F(aio_pread) F(aio_pwrite) F(aio_trim) F(aio_zero) F(block_status) F(can_flush) \
+    F(can_fua) F(can_meta_context) F(can_multi_conn) F(can_trim) F(can_zero) F(close) \
+    F(connect_uri) F(create) F(get_block_size) F(get_errno) F(get_error) F(get_size) \
+    F(is_read_only) F(poll) F(set_tls_certificates) F(set_tls_psk_file) F(shutdown)
+/* clang-format on */
 
 struct vmm_nbd_library {
 #define F(name) __typeof__(&nbd_##name) name;
