@@ -24,8 +24,10 @@ struct fixture {
     int peer;
 };
 
-static int on_frame(void *ctx, const struct iovec *pieces, size_t count)
+static int on_frame(void *ctx, const struct vmm_net_frame *frame)
 {
+    const struct iovec *pieces = frame->pieces;
+    size_t count = frame->count;
     struct port *p = ctx;
     if (p->full)
         return -EAGAIN;
@@ -289,10 +291,9 @@ static void unix_path_is_connected_to(void **state)
     rmdir(dir);
 }
 
-static int take(void *ctx, const struct iovec *pieces, size_t count)
+static int take(void *ctx, const struct vmm_net_frame *frame)
 {
-    (void)pieces;
-    *(size_t *)ctx += count;
+    *(size_t *)ctx += frame->count;
     return 0;
 }
 
@@ -300,7 +301,7 @@ static void a_backend_of_ones_own(void **state)
 {
     struct fixture *f = *state;
     size_t count = 0;
-    struct vmm_net_ops ops = {sizeof(ops), take, NULL, NULL};
+    struct vmm_net_ops ops = {.size = sizeof(ops), .send = take};
     struct iovec piece = {"in", 2};
     assert_int_equal(vmm_net_new(&ops, &count, &f->a.net), 0);
     assert_int_equal(vmm_net_deliver(f->a.net, &piece, 1), 0); /* nobody there: dropped */
@@ -327,7 +328,7 @@ static void bad_arguments_are_errors(void **state)
     struct fixture *f = *state;
     static uint8_t data[VMM_NET_FRAME_MAX + 1];
     static struct iovec many[VMM_NET_PIECES_MAX + 1];
-    struct vmm_net_ops ops = {sizeof(ops), NULL, NULL, NULL};
+    struct vmm_net_ops ops = {.size = sizeof(ops)};
     struct iovec piece = {data, sizeof(data)}, wrap[] = {{data, 1}, {data, SIZE_MAX}};
     assert_int_equal(vmm_net_new(NULL, NULL, &f->a.net), -EINVAL);
     assert_int_equal(vmm_net_new(&ops, NULL, &f->a.net), -EINVAL);

@@ -13,6 +13,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#define OFFLOADS_ALL (VMM_NET_CSUM | VMM_NET_TSO4 | VMM_NET_TSO6 | VMM_NET_ECN | VMM_NET_UFO)
+
 struct call {
     pthread_t thread;
     struct call *next;
@@ -23,6 +25,7 @@ struct call {
 struct vmm_net {
     _Atomic uint32_t refs;
     _Atomic bool up;
+    _Atomic uint32_t accepted; /* offloads that the user takes */
     struct vmm_net_ops ops;
     void *ctx;
     pthread_mutex_t send_lock; /* around ops.send; taken below a device's lock */
@@ -42,7 +45,7 @@ int vmm_net_new(const struct vmm_net_ops *ops, void *ctx, struct vmm_net **out)
     int ret = vmm_options_copy(&copy, sizeof(copy), ops);
     if (ret < 0)
         return ret;
-    if (!copy.send)
+    if (!copy.send || (copy.offloads & ~OFFLOADS_ALL) || copy.queues > VMM_NET_QUEUES_MAX)
         return -EINVAL;
     struct vmm_net *net = calloc(1, sizeof(*net));
     if (!net)
@@ -50,6 +53,7 @@ int vmm_net_new(const struct vmm_net_ops *ops, void *ctx, struct vmm_net **out)
     atomic_init(&net->refs, 1);
     atomic_init(&net->up, true);
     net->ops = copy;
+    net->ops.queues = copy.queues ? copy.queues : 1;
     net->ctx = ctx;
     pthread_mutex_init(&net->send_lock, NULL);
     pthread_mutex_init(&net->lock, NULL);
@@ -98,8 +102,15 @@ static bool called_elsewhere(const struct vmm_net *net)
     return false;
 }
 
+static int tell_offloads(struct vmm_net *net, uint32_t offloads)
+{
+    atomic_store(&net->accepted, offloads);
+    return net->ops.set_offloads ? net->ops.set_offloads(net->ctx, offloads) : 0;
+}
+
 static void give_up_user(struct vmm_net *net)
 {
+    (void)tell_offloads(net, 0);
     pthread_mutex_lock(&net->lock);
     net->has_user = false;
     while (called_elsewhere(net))
@@ -132,32 +143,103 @@ int vmm_net_set_user(struct vmm_net *net, const struct vmm_net_user *user, void 
     return ret;
 }
 
-static int check_frame(const struct iovec *pieces, size_t count)
+static int check_length(const struct vmm_net_frame *frame, size_t *length)
 {
-    size_t length = 0;
-    if (!pieces || count == 0 || count > VMM_NET_PIECES_MAX)
+    if (!frame || !frame->pieces || frame->count == 0 || frame->count > VMM_NET_PIECES_MAX)
         return -EINVAL;
-    for (size_t i = 0; i < count; i++) {
-        if (pieces[i].iov_len > VMM_NET_FRAME_MAX - length)
+    *length = 0;
+    for (size_t i = 0; i < frame->count; i++) {
+        if (frame->pieces[i].iov_len > VMM_NET_FRAME_MAX - *length)
             return -EMSGSIZE;
-        length += pieces[i].iov_len;
+        *length += frame->pieces[i].iov_len;
     }
-    return length ? 0 : -EMSGSIZE;
+    return *length ? 0 : -EMSGSIZE;
 }
 
-int vmm_net_send(struct vmm_net *net, const struct iovec *pieces, size_t count)
+/* The kind of a frame, as bits; -EINVAL: there is no such, or it does not fit the frame. */
+static int kind_of(const struct vmm_net_offload *o, size_t length)
+{
+    static const uint8_t gso[] = {[VMM_NET_GSO_TCPV4] = VMM_NET_TSO4,
+                                  [VMM_NET_GSO_UDP] = VMM_NET_UFO,
+                                  [VMM_NET_GSO_TCPV6] = VMM_NET_TSO6};
+    uint32_t type = o->gso_type & ~VMM_NET_GSO_ECN, kind = 0;
+    if (o->flags & VMM_NET_NEEDS_CSUM) {
+        if ((size_t)o->csum_start + o->csum_offset + 2 > length)
+            return -EINVAL;
+        kind |= VMM_NET_CSUM;
+    }
+    if (o->gso_type == VMM_NET_GSO_NONE)
+        return (int)kind;
+    if (type >= VMM_ARRAY_SIZE(gso) || !gso[type] || !o->gso_size || o->hdr_len > length)
+        return -EINVAL;
+    if (o->gso_type & VMM_NET_GSO_ECN)
+        kind |= VMM_NET_ECN;
+    return (int)(kind | gso[type]);
+}
+
+static int check_frame(const struct vmm_net *net, const struct vmm_net_frame *frame,
+                       uint32_t allowed)
+{
+    size_t length;
+    int ret = check_length(frame, &length);
+    if (ret < 0)
+        return ret;
+    if (frame->queue >= net->ops.queues)
+        return -EINVAL;
+    ret = kind_of(&frame->offload, length);
+    if (ret < 0)
+        return ret;
+    return (uint32_t)ret & ~allowed ? -ENOTSUP : 0;
+}
+
+int vmm_net_send_frame(struct vmm_net *net, const struct vmm_net_frame *frame)
 {
     if (!net)
         return -EINVAL;
-    int ret = check_frame(pieces, count);
+    int ret = check_frame(net, frame, net->ops.offloads);
     if (ret < 0)
         return ret;
     if (!vmm_net_link(net))
         return -ENOTCONN;
     pthread_mutex_lock(&net->send_lock);
-    ret = net->ops.send(net->ctx, pieces, count);
+    ret = net->ops.send(net->ctx, frame);
     pthread_mutex_unlock(&net->send_lock);
     return ret;
+}
+
+int vmm_net_send(struct vmm_net *net, const struct iovec *pieces, size_t count)
+{
+    const struct vmm_net_frame frame = {.pieces = pieces, .count = count};
+    return vmm_net_send_frame(net, &frame);
+}
+
+uint32_t vmm_net_offloads(const struct vmm_net *net)
+{
+    return net ? net->ops.offloads : 0;
+}
+
+int vmm_net_set_offloads(struct vmm_net *net, uint32_t offloads)
+{
+    if (!net)
+        return -EINVAL;
+    return offloads & ~net->ops.offloads ? -ENOTSUP : tell_offloads(net, offloads);
+}
+
+uint32_t vmm_net_queues(const struct vmm_net *net)
+{
+    return net ? net->ops.queues : 1;
+}
+
+int vmm_net_set_queues(struct vmm_net *net, uint32_t queues)
+{
+    if (!net || queues == 0 || queues > net->ops.queues)
+        return -EINVAL;
+    return net->ops.set_queues ? net->ops.set_queues(net->ctx, queues) : 0;
+}
+
+void *vmm_net_ctx(const struct vmm_net *net, void (*destroy)(void *ctx))
+{
+    return net && net->ops.destroy == destroy ? net->ctx : NULL;
 }
 
 void vmm_net_accept(struct vmm_net *net)
@@ -197,18 +279,24 @@ static void leave_user(struct vmm_net *net, struct call *call)
     pthread_mutex_unlock(&net->lock);
 }
 
-int vmm_net_deliver(struct vmm_net *net, const struct iovec *pieces, size_t count)
+int vmm_net_deliver_frame(struct vmm_net *net, const struct vmm_net_frame *frame)
 {
     struct call call;
     if (!net)
         return -EINVAL;
-    int ret = check_frame(pieces, count);
+    int ret = check_frame(net, frame, atomic_load(&net->accepted));
     if (ret < 0 || !enter_user(net, &call))
         return ret;
-    if (call.user.receive && call.user.receive(call.ctx, pieces, count) == -EAGAIN)
+    if (call.user.receive && call.user.receive(call.ctx, frame) == -EAGAIN)
         ret = -EAGAIN;
     leave_user(net, &call);
     return ret;
+}
+
+int vmm_net_deliver(struct vmm_net *net, const struct iovec *pieces, size_t count)
+{
+    const struct vmm_net_frame frame = {.pieces = pieces, .count = count};
+    return vmm_net_deliver_frame(net, &frame);
 }
 
 void vmm_net_writable(struct vmm_net *net)

@@ -8,5 +8,7 @@
 /* A reference for the length of a backend's own callback, so that the user may drop the last one in
  * there; false when the net is going already. */
 bool vmm_net_try_ref(struct vmm_net *net);
+/* What a backend was made with, if it is of the kind that `destroy` ends; else NULL. */
+void *vmm_net_ctx(const struct vmm_net *net, void (*destroy)(void *ctx));
 
 #endif

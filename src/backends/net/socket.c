@@ -121,11 +121,11 @@ static int send_locked(struct net_socket *s, const struct iovec *pieces, size_t 
     return 0;
 }
 
-static int socket_send(void *ctx, const struct iovec *pieces, size_t count)
+static int socket_send(void *ctx, const struct vmm_net_frame *frame)
 {
     struct net_socket *s = ctx;
     pthread_mutex_lock(&s->lock);
-    int ret = send_locked(s, pieces, count);
+    int ret = send_locked(s, frame->pieces, frame->count);
     if (ret == -EAGAIN)
         watch(s, VMM_POLL_OUT, 0);
     pthread_mutex_unlock(&s->lock);
@@ -301,7 +301,10 @@ static int type_of(int fd)
 
 int vmm_net_new_socket(struct vmm_loop *loop, int fd, struct vmm_net **out, struct vmm_error *err)
 {
-    static const struct vmm_net_ops ops = {sizeof(ops), socket_send, socket_accept, socket_destroy};
+    static const struct vmm_net_ops ops = {.size = sizeof(ops),
+                                           .send = socket_send,
+                                           .accept = socket_accept,
+                                           .destroy = socket_destroy};
     if (!loop || !out)
         return vmm_error_set(err, -EINVAL, "net socket: a loop and a result are needed");
     int type = type_of(fd);
