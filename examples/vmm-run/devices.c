@@ -68,6 +68,8 @@ int devices_add(const struct run_options *options, struct disks *disks, struct v
         rc = add_rng(machine, err);
     if (!rc)
         rc = share_add(&options->shares, machine, err);
+    if (!rc)
+        rc = vhost_user_add(&options->vhost_user, machine, err);
     if (!rc && options->balloon)
         rc = add_balloon(machine, balloon, err);
     return rc;

@@ -140,7 +140,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     m.on_reset = o->no_reboot ? VMM_ON_RESET_END : VMM_ON_RESET_RESTART;
     m.debug_exit = o->debug_exit;
     m.assist = o->assist;
-    m.shared_memory = o->control != NULL;
+    m.shared_memory = o->control != NULL || o->vhost_user.count;
     m.pci = o->pci;
     m.loop = run->loop;
     m.serial[0] = run->serial;

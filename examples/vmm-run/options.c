@@ -52,6 +52,8 @@ static const char help[] =
     "                                 and goes on when there is room\n"
     "  --share DIR,tag=TAG[,readonly=on]\n"
     "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
+    "  --vhost-user blk:PATH[,queues=N] | fs:PATH,tag=TAG\n"
+    "        a disk or a file system of another process, which listens on the socket PATH\n"
     "  --rng                     random numbers from the host\n"
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
@@ -287,6 +289,12 @@ static int parse_share(struct run_options *o, char *text)
     return wrong ? usage("--share: %s", wrong) : -1;
 }
 
+static int parse_vhost_user(struct run_options *o, char *text)
+{
+    const char *wrong = vhost_user_parse(&o->vhost_user, text);
+    return wrong ? usage("--vhost-user: %s", wrong) : -1;
+}
+
 static int parse_assist(struct run_options *o, const char *text)
 {
     if (strcmp(text, "auto") == 0)
@@ -330,6 +338,7 @@ enum {
     OPT_TRANSPORT,
     OPT_BALLOON,
     OPT_SHARE,
+    OPT_VHOST_USER,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -356,6 +365,7 @@ static const struct option long_options[] = {
     {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"balloon", no_argument, NULL, OPT_BALLOON},
     {"share", required_argument, NULL, OPT_SHARE},
+    {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
@@ -405,6 +415,8 @@ static int take(struct run_options *o, int option, char *value)
         return parse_assist(o, value);
     case OPT_DISK:
         return parse_disk(o, value);
+    case OPT_VHOST_USER:
+        return parse_vhost_user(o, value);
     case OPT_SHARE:
         return parse_share(o, value);
     case OPT_BALLOON:
@@ -461,6 +473,8 @@ int options_parse(struct run_options *o, int argc, char **argv)
     }
     if (optind < argc)
         return usage("\"%s\" belongs to no option", argv[optind]);
+    if (o->vhost_user.count && o->memory_max)
+        return usage("%s", "--vhost-user does not go with memory that is plugged in later");
     if (!o->kernel)
         return usage("%s", "there is nothing to boot: give --kernel FILE");
     return -1;

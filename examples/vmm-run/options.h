@@ -4,6 +4,7 @@
 #define VMM_RUN_OPTIONS_H
 
 #include "share.h"
+#include "vhost-user.h"
 
 #include <libvmm/vmm.h>
 
@@ -53,6 +54,7 @@ struct run_options {
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;
     struct share_options shares;
+    struct vhost_user_options vhost_user;
     bool debug_exit;
     bool no_reboot;
     bool verbose;

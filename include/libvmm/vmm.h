@@ -44,6 +44,7 @@
 #include <libvmm/translate.h>
 #include <libvmm/types.h>
 #include <libvmm/vcpu.h>
+#include <libvmm/vhost-user.h>
 #include <libvmm/virtio.h>
 #include <libvmm/vm.h>
 

@@ -168,23 +168,34 @@ static void start(struct driver *d, uint64_t features)
     assert_int_equal(reg(d, 0x70), OK_STATUS);
 }
 
-/* Everything but the device. */
-static void driver_open(struct driver *d)
+/* Everything but the device. `backing`: what RAM is made of; NULL: anything. */
+static void driver_open_on(struct driver *d, struct vmm_backing *backing)
 {
     memset(d, 0, sizeof(*d));
     d->size = 8;
+    struct vmm_memory_region_options ram = VMM_MEMORY_REGION_OPTIONS_INIT;
     struct vmm_memory_region_options rom = VMM_MEMORY_REGION_OPTIONS_INIT;
     struct vmm_memory_region *region;
+    ram.type = VMM_MEMORY_RAM;
+    ram.length = RAM_SIZE;
+    ram.backing = backing;
     rom.type = VMM_MEMORY_ROM;
     rom.length = 0x1000;
     assert_int_equal(vmm_loop_new(NULL, &d->loop), 0);
     assert_int_equal(vmm_memory_new(NULL, &d->memory, NULL), 0);
-    assert_int_equal(vmm_memory_add_ram(d->memory, "ram", 0, RAM_SIZE, NULL, NULL), 0);
+    assert_int_equal(vmm_memory_region_new(&ram, &region, NULL), 0);
+    assert_int_equal(vmm_memory_add(d->memory, region, 0, 0, NULL), 0);
+    vmm_memory_region_unref(region);
     assert_int_equal(vmm_memory_region_new(&rom, &region, NULL), 0);
     assert_int_equal(vmm_memory_add(d->memory, region, ROM_AT, 0, NULL), 0);
     vmm_memory_region_unref(region);
     assert_int_equal(vmm_bus_new("memory", 64, &d->bus), 0);
     assert_int_equal(vmm_irq_line_new_callback(driver_level, d, &d->line), 0);
+}
+
+static inline void driver_open(struct driver *d)
+{
+    driver_open_on(d, NULL);
 }
 
 static void driver_attach(struct driver *d, struct vmm_virtio *virtio)

@@ -30,15 +30,20 @@ static void interrupt(struct vmm_virtio *v, uint32_t what, uint32_t queue)
 }
 
 /* §2.1.2: the driver is told only when it has said that it listens. */
-void vmm_virtio_guest_error(struct vmm_virtio *v, const char *text)
+bool vmm_virtio_needs_reset(struct vmm_virtio *v)
 {
     uint32_t before = atomic_fetch_or(&v->status, STATUS_NEEDS_RESET);
     if (before & STATUS_NEEDS_RESET)
-        return;
-    if (v->vm)
-        vmm_vm_guest_error(v->vm, vmm_device_name(v->device), "%s", text);
+        return false;
     if (before & STATUS_DRIVER_OK)
         interrupt(v, INTERRUPT_CONFIG, 0);
+    return true;
+}
+
+void vmm_virtio_guest_error(struct vmm_virtio *v, const char *text)
+{
+    if (vmm_virtio_needs_reset(v) && v->vm)
+        vmm_vm_guest_error(v->vm, vmm_device_name(v->device), "%s", text);
 }
 
 /* Features ------------------------------------------------------------------------------------- */

@@ -82,6 +82,7 @@ struct vmm_virtio {
     _Atomic uint64_t accepted;
     _Atomic uint32_t status;
     _Atomic uint32_t generation; /* of the configuration */
+    bool external;               /* another process works on the rings; `notify` hands them over */
     struct vmm_virtio_queue *queues;
     const struct vmm_virtio_transport *transport;
     void *transport_ctx;
@@ -108,11 +109,16 @@ void vmm_virtio_attach(struct vmm_virtio *v, const struct vmm_virtio_transport *
                        void *ctx);
 bool vmm_virtio_live(const struct vmm_virtio *v);
 
+/* DEVICE_NEEDS_RESET, for a reason that is not the driver's. True: it was not so before. Thread-safe. */
+bool vmm_virtio_needs_reset(struct vmm_virtio *v);
+
 /* The parts of `given` into the options of a device. */
 int vmm_virtio_place_copy(struct vmm_virtio_place *to, const struct vmm_virtio_place *given,
                           struct vmm_virtio_options *options, struct vmm_error *err);
 
 /* queue.c */
+/* Empty an eventfd, never waiting: others who have it may have made it a blocking one. */
+void vmm_virtio_take_event(int fd);
 int vmm_virtio_queue_init(struct vmm_virtio *v, uint32_t index);
 /* No notification comes any more. */
 void vmm_virtio_queue_stop(struct vmm_virtio_queue *q);

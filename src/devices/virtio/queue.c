@@ -236,17 +236,27 @@ static bool want_kicks(struct vmm_virtio_queue *q, bool wanted)
                      : vmm_virtio_split_want_kicks(q, wanted);
 }
 
+void vmm_virtio_take_event(int fd)
+{
+    uint64_t count;
+    struct iovec v = {&count, sizeof(count)};
+    ssize_t n = preadv2(fd, &v, 1, -1, RWF_NOWAIT);
+    if (n < 0 && errno == EOPNOTSUPP) /* before Linux 5.12 */
+        n = read(fd, &count, sizeof(count));
+    (void)n;
+}
+
 /* One turn: at most a ring's worth of chains, then others may use the loop. A device that stops
  * before the ring is empty asks for its next turn itself. */
 static void kicked(void *ctx, uint32_t events)
 {
     struct vmm_virtio_queue *q = ctx;
-    uint64_t count;
     (void)events;
-    ssize_t n = read(q->kick_fd, &count, sizeof(count));
-    (void)n;
+    vmm_virtio_take_event(q->kick_fd);
     vmm_virtio_queue_lock(q);
-    if (active(q)) {
+    if (active(q) && q->virtio->external) {
+        q->virtio->ops.notify(q->virtio->ctx, q->index);
+    } else if (active(q)) {
         (void)want_kicks(q, false);
         q->budget = q->ring.size;
         q->saw_empty = false;
