@@ -61,7 +61,8 @@ struct vmm_net_frame {
     const struct iovec *pieces;
     size_t count;
     uint32_t queue; /**< of a backend with several: by which it goes, or came */
-    uint32_t reserved;
+    uint32_t more;  /**< non-zero: the next one of the queue follows at once, so wait for it before
+                     *   the guest is told; a hint */
     struct vmm_net_offload offload;
 };
 

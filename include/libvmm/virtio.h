@@ -129,7 +129,7 @@ struct vmm_virtio_chain {
     uint32_t id;
     uint32_t descriptors;
     uint32_t out;
-    uint32_t reserved;
+    uint32_t written;
 };
 
 /** A chain for queues of this device. */
@@ -149,6 +149,14 @@ VMM_API int vmm_virtio_queue_pop(struct vmm_virtio_queue *queue, struct vmm_virt
 /** Give it back. @param written  bytes from the beginning of the writable part that were written */
 VMM_API void vmm_virtio_queue_push(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain,
                                    uint64_t written);
+/** Give several back so that the driver sees them all or none: those that one packet was put into
+ *  (VIRTIO_NET_F_MRG_RXBUF). */
+VMM_API void vmm_virtio_queue_push_all(struct vmm_virtio_queue *queue,
+                                       struct vmm_virtio_chain *const *chains,
+                                       const uint64_t *written, size_t count);
+/** Put the chain that was taken last back, as if it had not been: it is popped again. Of several, the
+ *  last one first. For `save`, which must leave none out. */
+VMM_API void vmm_virtio_queue_unpop(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain);
 /** Let go of a chain without giving it back: after a reset of the queue. */
 VMM_API void vmm_virtio_queue_drop(struct vmm_virtio_queue *queue, struct vmm_virtio_chain *chain);
 /** Has the queue been reset since? Then the memory of the chain is the driver's again. */
@@ -277,6 +285,40 @@ VMM_API int vmm_virtio_blk_new(const struct vmm_virtio_place *place,
  *  the disk. Errors as vmm_block_resize(). */
 VMM_API int vmm_virtio_blk_resize(struct vmm_virtio *virtio, uint64_t length,
                                   struct vmm_error *err);
+
+struct vmm_net; /* net.h */
+
+#define VMM_VIRTIO_NET_QUEUES_MAX 64u /**< pairs */
+
+struct vmm_virtio_net_options {
+    size_t size;
+    struct vmm_net *net;   /**< held; without a user. It may be on another loop */
+    const uint8_t *mac;    /**< six bytes; NULL: random, locally administered */
+    uint32_t queues;       /**< pairs of them; 0: 1 */
+    uint32_t queue_size;   /**< entries in each: a power of two to 1024; 0: 256 */
+    uint32_t mtu;          /**< that the driver is told, 68 to 65535; 0: nothing */
+    uint32_t speed;        /**< Mbit/s that the driver is told, with full duplex; 0: nothing */
+    uint32_t offloads_off; /**< VMM_NET_CSUM, …: not to be offered although the backend has them */
+    uint32_t reserved;
+};
+#define VMM_VIRTIO_NET_OPTIONS_INIT                                                                \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_net_options), 0, 0, 0, 0, 0, 0, 0, 0                              \
+    }
+
+/** A network card (§5.1): several queues, merged buffers, a control queue with filters, and those
+ *  checksum and segmentation offloads that the backend passes on. -EBUSY: the net has a user. */
+VMM_API int vmm_virtio_net_new(const struct vmm_virtio_place *place,
+                               const struct vmm_virtio_net_options *options,
+                               struct vmm_virtio **out, struct vmm_error *err);
+/** Pull the cable (false) or put it in again; while it is out no frame passes, whatever the backend's
+ *  link is. -EINVAL: no network card. Thread-safe. */
+VMM_API int vmm_virtio_net_set_link(struct vmm_virtio *virtio, bool up);
+/** Have the driver announce where it is (after a migration); done by itself when the state has been
+ *  loaded. -EINVAL: no network card; -ENOTSUP: its driver cannot. Thread-safe. */
+VMM_API int vmm_virtio_net_announce(struct vmm_virtio *virtio);
+/** Its address now, which a driver may have changed. -EINVAL: no network card. Thread-safe. */
+VMM_API int vmm_virtio_net_mac(struct vmm_virtio *virtio, uint8_t mac[6]);
 
 struct vmm_share; /* share.h */
 

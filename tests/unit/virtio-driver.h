@@ -83,7 +83,8 @@ static uint16_t avail_bits(struct driver *d, uint32_t n)
 }
 
 /* A ring's descriptor; packed: at the next slot but `n`. Split: number n, linked to the one after. */
-static void desc(struct driver *d, uint32_t n, uint64_t address, uint32_t length, uint16_t flags)
+static inline void desc(struct driver *d, uint32_t n, uint64_t address, uint32_t length,
+                        uint16_t flags)
 {
     uint32_t slot = d->packed ? (d->avail + n) % d->size : n;
     put_desc(d, RING_DESC + 16 * slot, address, length,
@@ -91,7 +92,7 @@ static void desc(struct driver *d, uint32_t n, uint64_t address, uint32_t length
 }
 
 /* Make `descriptors` ring entries, from number 0, available as one chain and notify. */
-static void offer(struct driver *d, uint32_t descriptors)
+static inline void offer(struct driver *d, uint32_t descriptors)
 {
     if (d->packed) {
         d->avail = (uint16_t)(d->avail + descriptors);
@@ -104,7 +105,7 @@ static void offer(struct driver *d, uint32_t descriptors)
 }
 
 /* Has the device given back a chain of so many descriptors? Its length, or -1. */
-static int64_t take(struct driver *d, uint32_t descriptors)
+static inline int64_t take(struct driver *d, uint32_t descriptors)
 {
     uint32_t length = 0;
     uint16_t value;
@@ -157,7 +158,7 @@ static void negotiate(struct driver *d, uint64_t features)
     d->avail = d->used = 0;
 }
 
-static void start(struct driver *d, uint64_t features)
+static inline void start(struct driver *d, uint64_t features)
 {
     negotiate(d, features);
     assert_int_equal(reg(d, 0x70), 0xb);

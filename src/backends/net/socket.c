@@ -156,28 +156,41 @@ static long receive_some(struct net_socket *s, void *to, size_t length)
     return n < 0 ? (errno == EWOULDBLOCK ? -EAGAIN : -errno) : n;
 }
 
-static bool deliver(struct net_socket *s, size_t at, size_t length)
+static bool deliver(struct net_socket *s, size_t at, size_t length, bool more)
 {
-    struct iovec frame = {s->in + at, length};
-    s->full = vmm_net_deliver(s->net, &frame, 1) == -EAGAIN;
+    const struct iovec piece = {s->in + at, length};
+    const struct vmm_net_frame frame = {.pieces = &piece, .count = 1, .more = more};
+    s->full = vmm_net_deliver_frame(s->net, &frame) == -EAGAIN;
     return !s->full;
 }
 
-/* Hand over the frames that are here in whole; -EPROTO: what the peer says cannot be a length. */
+/* The length of the frame at `at`; 0: it is not here in whole; -EPROTO: that cannot be a length. */
+static long whole_frame(const struct net_socket *s, size_t at)
+{
+    uint32_t length;
+    if (s->held - at < HEADER)
+        return 0;
+    memcpy(&length, s->in + at, sizeof(length));
+    length = be32toh(length);
+    if (length == 0 || length > VMM_NET_FRAME_MAX)
+        return -EPROTO;
+    return s->held - at - HEADER < length ? 0 : (long)length;
+}
+
+/* Hand over the frames that are here in whole. */
 static int deliver_stream(struct net_socket *s)
 {
-    while (s->held - s->at >= HEADER) {
-        uint32_t length;
-        memcpy(&length, s->in + s->at, sizeof(length));
-        length = be32toh(length);
-        if (length == 0 || length > VMM_NET_FRAME_MAX)
-            return -EPROTO;
-        if (s->held - s->at - HEADER < length)
-            break;
-        if (!deliver(s, s->at + HEADER, length))
+    long length = whole_frame(s, s->at);
+    while (length > 0) {
+        size_t next = s->at + HEADER + (size_t)length;
+        long then = whole_frame(s, next);
+        if (!deliver(s, s->at + HEADER, (size_t)length, then > 0))
             return 0;
-        s->at += HEADER + length;
+        s->at = next;
+        length = then;
     }
+    if (length < 0)
+        return (int)length;
     memmove(s->in, s->in + s->at, s->held - s->at);
     s->held -= s->at;
     s->at = 0;
@@ -199,7 +212,7 @@ static int read_stream(struct net_socket *s)
 /* A message that the user did not take stays in `in`, `held` bytes long. */
 static int read_messages(struct net_socket *s)
 {
-    if (s->held && !deliver(s, 0, s->held))
+    if (s->held && !deliver(s, 0, s->held, false))
         return 0;
     s->held = 0;
     s->empty = true;
@@ -212,7 +225,7 @@ static int read_messages(struct net_socket *s)
         if (n == 0 || n > (long)VMM_NET_FRAME_MAX)
             continue;
         s->empty = false;
-        if (!deliver(s, 0, (size_t)n)) {
+        if (!deliver(s, 0, (size_t)n, false)) {
             s->held = (size_t)n;
             break;
         }

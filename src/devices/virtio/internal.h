@@ -142,14 +142,16 @@ int vmm_virtio_desc_read(struct vmm_virtio_queue *q, uint64_t address, struct vi
 
 /* split.c and packed.c: 1, 0 or a negative errno, as vmm_virtio_queue_pop(). */
 int vmm_virtio_split_pop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c);
-int vmm_virtio_split_push(struct vmm_virtio_queue *q, const struct vmm_virtio_chain *c,
-                          uint32_t written);
+int vmm_virtio_split_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *const *chains,
+                          size_t count);
 bool vmm_virtio_split_wants_signal(struct vmm_virtio_queue *q);
 /* Ask for notifications, or not; then, after `wanted`: is there something already? */
 bool vmm_virtio_split_want_kicks(struct vmm_virtio_queue *q, bool wanted);
 int vmm_virtio_packed_pop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c);
-int vmm_virtio_packed_push(struct vmm_virtio_queue *q, const struct vmm_virtio_chain *c,
-                           uint32_t written);
+int vmm_virtio_packed_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *const *chains,
+                           size_t count);
+/* Go so many descriptors back. */
+void vmm_virtio_packed_unpop(struct virtio_ring *r, uint32_t descriptors);
 bool vmm_virtio_packed_wants_signal(struct vmm_virtio_queue *q);
 bool vmm_virtio_packed_want_kicks(struct vmm_virtio_queue *q, bool wanted);
 

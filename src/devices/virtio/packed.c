@@ -89,23 +89,50 @@ int vmm_virtio_packed_pop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c
     return 1;
 }
 
-int vmm_virtio_packed_push(struct vmm_virtio_queue *q, const struct vmm_virtio_chain *c,
-                           uint32_t written)
+void vmm_virtio_packed_unpop(struct virtio_ring *r, uint32_t descriptors)
 {
-    struct virtio_ring *r = &q->ring;
-    uint64_t slot = slot_address(r, r->next_used);
+    uint32_t place = r->next_avail;
+    if (place < descriptors) {
+        place += r->size;
+        r->avail_wrap = !r->avail_wrap;
+    }
+    r->next_avail = (uint16_t)(place - descriptors);
+}
+
+static int write_body(struct vmm_virtio_queue *q, uint32_t slot, const struct vmm_virtio_chain *c)
+{
     uint8_t body[6];
-    vmm_store_le32(body, written);
+    vmm_store_le32(body, c->written);
     vmm_store_le16(body + 4, (uint16_t)c->id);
-    int rc = vmm_memory_view_write(&q->view, slot + 8, body, sizeof(body));
-    if (rc)
-        return rc;
-    uint16_t flags = (uint16_t)(r->used_wrap ? DESC_AVAIL | DESC_USED : 0);
-    if (written)
+    return vmm_memory_view_write(&q->view, slot_address(&q->ring, slot) + 8, body, sizeof(body));
+}
+
+static int write_flags(struct vmm_virtio_queue *q, uint32_t slot, bool wrap,
+                       const struct vmm_virtio_chain *c)
+{
+    uint16_t flags = (uint16_t)(wrap ? DESC_AVAIL | DESC_USED : 0);
+    if (c->written)
         flags |= DESC_WRITE;                   /* the length is meant (§2.8.8) */
     atomic_thread_fence(memory_order_release); /* the body before the flags */
-    advance(r, &r->next_used, &r->used_wrap, c->descriptors);
-    return vmm_memory_view_store_u16(&q->view, slot + 14, htole16(flags));
+    return vmm_memory_view_store_u16(&q->view, slot_address(&q->ring, slot) + 14, htole16(flags));
+}
+
+/* The driver looks at one after the other: the first one's flags come last. */
+int vmm_virtio_packed_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *const *chains,
+                           size_t count)
+{
+    struct virtio_ring *r = &q->ring;
+    const uint16_t first = r->next_used;
+    const bool first_wrap = r->used_wrap;
+    for (size_t i = 0; i < count; i++) {
+        int rc = write_body(q, r->next_used, chains[i]);
+        if (!rc && i > 0)
+            rc = write_flags(q, r->next_used, r->used_wrap, chains[i]);
+        if (rc)
+            return rc;
+        advance(r, &r->next_used, &r->used_wrap, chains[i]->descriptors);
+    }
+    return write_flags(q, first, first_wrap, chains[0]);
 }
 
 /* The driver's wish (§2.8.10): a place in the ring, whose wrap bit tells this round from the last. */

@@ -178,18 +178,45 @@ int vmm_virtio_queue_pop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c)
     return hold(q, c);
 }
 
-void vmm_virtio_queue_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c, uint64_t written)
+static void end_chain(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c, uint64_t written)
 {
-    bool stale = c->epoch != q->epoch;
     if (written > c->writable_length)
         written = c->writable_length;
     let_go(q, c, written);
+    c->written = written > UINT32_MAX ? UINT32_MAX : (uint32_t)written;
+}
+
+void vmm_virtio_queue_push_all(struct vmm_virtio_queue *q, struct vmm_virtio_chain *const *chains,
+                               const uint64_t *written, size_t count)
+{
+    bool stale = count == 0;
+    for (size_t i = 0; i < count; i++) {
+        stale = stale || chains[i]->epoch != q->epoch;
+        end_chain(q, chains[i], written[i]);
+    }
     if (stale || !active(q))
         return;
-    uint32_t length = written > UINT32_MAX ? UINT32_MAX : (uint32_t)written;
-    int rc = q->packed ? vmm_virtio_packed_push(q, c, length) : vmm_virtio_split_push(q, c, length);
+    int rc = q->packed ? vmm_virtio_packed_push(q, chains, count)
+                       : vmm_virtio_split_push(q, chains, count);
     if (rc)
         (void)vmm_virtio_queue_broken(q, "the ring is not in memory");
+}
+
+void vmm_virtio_queue_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c, uint64_t written)
+{
+    vmm_virtio_queue_push_all(q, &c, &written, 1);
+}
+
+void vmm_virtio_queue_unpop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c)
+{
+    let_go(q, c, 0);
+    if (c->epoch != q->epoch || !active(q))
+        return;
+    q->budget++;
+    if (q->packed)
+        vmm_virtio_packed_unpop(&q->ring, c->descriptors);
+    else
+        q->ring.next_avail--;
 }
 
 void vmm_virtio_queue_drop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c)

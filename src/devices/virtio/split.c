@@ -74,19 +74,21 @@ int vmm_virtio_split_pop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c)
     return 1;
 }
 
-int vmm_virtio_split_push(struct vmm_virtio_queue *q, const struct vmm_virtio_chain *c,
-                          uint32_t written)
+int vmm_virtio_split_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *const *chains,
+                          size_t count)
 {
     struct virtio_ring *r = &q->ring;
-    uint8_t element[8];
-    vmm_store_le32(element, c->id);
-    vmm_store_le32(element + 4, written);
-    uint64_t slot = r->device + 4 + 8 * (uint64_t)(r->next_used & (r->size - 1));
-    int rc = vmm_memory_view_write(&q->view, slot, element, sizeof(element));
-    if (rc)
-        return rc;
-    atomic_thread_fence(memory_order_release); /* the element before the index */
-    r->next_used++;
+    for (size_t i = 0; i < count; i++) {
+        uint8_t element[8];
+        vmm_store_le32(element, chains[i]->id);
+        vmm_store_le32(element + 4, chains[i]->written);
+        uint64_t slot = r->device + 4 + 8 * (uint64_t)((r->next_used + i) & (r->size - 1));
+        int rc = vmm_memory_view_write(&q->view, slot, element, sizeof(element));
+        if (rc)
+            return rc;
+    }
+    atomic_thread_fence(memory_order_release); /* the elements before the index */
+    r->next_used = (uint16_t)(r->next_used + count);
     return vmm_memory_view_store_u16(&q->view, r->device + 2, htole16(r->next_used));
 }
 
