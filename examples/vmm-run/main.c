@@ -194,6 +194,10 @@ static int set_up(struct run *run)
     run->times.machine_made = time_now();
     disks_init(&run->disks, run->machine);
     rc = devices_add(&run->options, &run->disks, run->machine, &run->balloon, &err);
+    if (!rc)
+        rc =
+            pmem_add(&run->options.pmem, run->host, run->machine,
+                     run->options.memory_max ? run->options.memory_max : run->options.memory, &err);
     if (rc)
         return fail("devices", rc, &err);
     rc = set_kernel(run, &err);

@@ -52,6 +52,7 @@ static const char help[] =
     "                                 and goes on when there is room\n"
     "  --share DIR,tag=TAG[,readonly=on]\n"
     "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
+    "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
     "  --vhost-user blk:PATH[,queues=N] | fs:PATH,tag=TAG\n"
     "        a disk or a file system of another process, which listens on the socket PATH\n"
     "  --rng                     random numbers from the host\n"
@@ -338,6 +339,7 @@ enum {
     OPT_TRANSPORT,
     OPT_BALLOON,
     OPT_SHARE,
+    OPT_PMEM,
     OPT_VHOST_USER,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
@@ -365,6 +367,7 @@ static const struct option long_options[] = {
     {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"balloon", no_argument, NULL, OPT_BALLOON},
     {"share", required_argument, NULL, OPT_SHARE},
+    {"pmem", required_argument, NULL, OPT_PMEM},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -415,6 +418,11 @@ static int take(struct run_options *o, int option, char *value)
         return parse_assist(o, value);
     case OPT_DISK:
         return parse_disk(o, value);
+    case OPT_PMEM:
+        if (o->pmem.count == PMEMS_MAX)
+            return usage("--pmem: \"%s\" is one too many", value);
+        o->pmem.file[o->pmem.count++] = value;
+        return -1;
     case OPT_VHOST_USER:
         return parse_vhost_user(o, value);
     case OPT_SHARE:

@@ -3,6 +3,7 @@
 #ifndef VMM_RUN_OPTIONS_H
 #define VMM_RUN_OPTIONS_H
 
+#include "pmem.h"
 #include "share.h"
 #include "vhost-user.h"
 
@@ -54,6 +55,7 @@ struct run_options {
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;
     struct share_options shares;
+    struct pmem_options pmem;
     struct vhost_user_options vhost_user;
     bool debug_exit;
     bool no_reboot;

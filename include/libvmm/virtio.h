@@ -341,6 +341,26 @@ VMM_API int vmm_virtio_9p_new(const struct vmm_virtio_place *place,
                               const struct vmm_virtio_9p_options *options, struct vmm_virtio **out,
                               struct vmm_error *err);
 
+struct vmm_virtio_pmem_options {
+    size_t size;
+    const char *path; /**< a file whose length is a multiple of 2 MiB */
+    uint64_t address; /**< where the guest finds it: free memory, a multiple of 2 MiB */
+    /** Non-zero: a thread of its own carries out the driver's flushes. 0: the loop's does. */
+    uint32_t worker;
+    uint32_t reserved;
+};
+#define VMM_VIRTIO_PMEM_OPTIONS_INIT                                                               \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_pmem_options), 0, 0, 0, 0                                         \
+    }
+
+/** A file as persistent memory (§5.19): mapped into the guest, flushed to disk when its driver says so.
+ *  The file is locked as a disk image is. -EBUSY: it is in use; -EINVAL: its length, or the address;
+ *  errors of vmm_backing_new() and vmm_memory_add(). */
+VMM_API int vmm_virtio_pmem_new(const struct vmm_virtio_place *place,
+                                const struct vmm_virtio_pmem_options *options,
+                                struct vmm_virtio **out, struct vmm_error *err);
+
 VMM_END_DECLS
 
 #endif

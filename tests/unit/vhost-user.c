@@ -317,6 +317,8 @@ static struct fixture *open_fixture(void)
 
 static void close_fixture(struct fixture *f)
 {
+    if (!f->d.virtio) /* no device has taken it */
+        vmm_irq_line_free(f->d.line);
     driver_close(&f->d);
     close(f->fd);
     shutdown(f->b.fd, SHUT_RDWR);
