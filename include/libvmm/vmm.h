@@ -17,6 +17,7 @@
 #include <libvmm/debugport.h>
 #include <libvmm/device.h>
 #include <libvmm/dirty.h>
+#include <libvmm/display.h>
 #include <libvmm/error.h>
 #include <libvmm/fdt.h>
 #include <libvmm/host.h>
