@@ -55,6 +55,9 @@ static const char help[] =
     "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
     "  --vhost-user blk:PATH[,queues=N] | fs:PATH,tag=TAG\n"
     "        a disk or a file system of another process, which listens on the socket PATH\n"
+    "  --vsock CID,PATH          sockets: write \"CONNECT port\" to the unix socket PATH; port P "
+    "of\n"
+    "                            the host (CID 2) is the unix socket PATH_P\n"
     "  --rng                     random numbers from the host\n"
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
@@ -296,6 +299,12 @@ static int parse_vhost_user(struct run_options *o, char *text)
     return wrong ? usage("--vhost-user: %s", wrong) : -1;
 }
 
+static int parse_vsock(struct run_options *o, char *text)
+{
+    const char *wrong = ports_parse_vsock(&o->ports, text);
+    return wrong ? usage("--vsock: %s", wrong) : -1;
+}
+
 static int parse_assist(struct run_options *o, const char *text)
 {
     if (strcmp(text, "auto") == 0)
@@ -341,6 +350,7 @@ enum {
     OPT_SHARE,
     OPT_PMEM,
     OPT_VHOST_USER,
+    OPT_VSOCK,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -369,6 +379,7 @@ static const struct option long_options[] = {
     {"share", required_argument, NULL, OPT_SHARE},
     {"pmem", required_argument, NULL, OPT_PMEM},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
+    {"vsock", required_argument, NULL, OPT_VSOCK},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
     {"report", required_argument, NULL, OPT_REPORT},
@@ -427,6 +438,8 @@ static int take(struct run_options *o, int option, char *value)
         return parse_vhost_user(o, value);
     case OPT_SHARE:
         return parse_share(o, value);
+    case OPT_VSOCK:
+        return parse_vsock(o, value);
     case OPT_BALLOON:
         o->balloon = true;
         return -1;

@@ -4,6 +4,7 @@
 #define VMM_RUN_OPTIONS_H
 
 #include "pmem.h"
+#include "ports.h"
 #include "share.h"
 #include "vhost-user.h"
 
@@ -57,6 +58,7 @@ struct run_options {
     struct share_options shares;
     struct pmem_options pmem;
     struct vhost_user_options vhost_user;
+    struct port_options ports;
     bool debug_exit;
     bool no_reboot;
     bool verbose;

@@ -48,5 +48,6 @@
 #include <libvmm/vhost-user.h>
 #include <libvmm/virtio.h>
 #include <libvmm/vm.h>
+#include <libvmm/vsock.h>
 
 #endif

@@ -75,7 +75,7 @@ static void put_desc(struct driver *d, uint64_t at, uint64_t address, uint32_t l
 }
 
 /* The flags that make slot `n` (counted from the first ever) available. */
-static uint16_t avail_bits(struct driver *d, uint32_t n)
+static inline uint16_t avail_bits(struct driver *d, uint32_t n)
 {
     if (!d->packed)
         return 0;

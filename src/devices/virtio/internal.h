@@ -130,6 +130,9 @@ int vmm_virtio_queue_save(struct vmm_virtio_queue *q, struct vmm_state_writer *w
 int vmm_virtio_queue_load(struct vmm_virtio_queue *q, struct vmm_state_reader *r,
                           struct virtio_ring *ring, struct vmm_error *err);
 bool vmm_virtio_ring_ok(const struct vmm_virtio *v, const struct virtio_ring *ring, bool packed);
+/* A turn outside of `notify`: as many chains as the ring has may be popped again. Whoever then finds the
+ * ring empty kicks the queue if the driver's next buffers are to be told of. */
+void vmm_virtio_queue_turn(struct vmm_virtio_queue *q);
 /* Report and return -EINVAL. */
 int vmm_virtio_queue_broken(struct vmm_virtio_queue *q, const char *what);
 /* Add one descriptor to a chain that is being taken. */

@@ -207,6 +207,11 @@ void vmm_virtio_queue_push(struct vmm_virtio_queue *q, struct vmm_virtio_chain *
     vmm_virtio_queue_push_all(q, &c, &written, 1);
 }
 
+void vmm_virtio_queue_turn(struct vmm_virtio_queue *q)
+{
+    q->budget = q->ring.size;
+}
+
 void vmm_virtio_queue_unpop(struct vmm_virtio_queue *q, struct vmm_virtio_chain *c)
 {
     let_go(q, c, 0);
