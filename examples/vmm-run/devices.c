@@ -67,6 +67,8 @@ int devices_add(const struct run_options *options, struct disks *disks, struct v
     if (!rc && options->rng)
         rc = add_rng(machine, err);
     if (!rc)
+        rc = net_add(&options->nets, machine, err);
+    if (!rc)
         rc = share_add(&options->shares, machine, err);
     if (!rc)
         rc = vhost_user_add(&options->vhost_user, machine, err);

@@ -50,6 +50,18 @@ static const char help[] =
     "                                 control socket; or forget it. Without this key errors are\n"
     "                                 reported, but where the host's disk is full the VM stops,\n"
     "                                 and goes on when there is room\n"
+    "  --net user|tap:INTERFACE|unix:PATH[,KEY=VALUE]...\n"
+    "        a network card, on a user-mode network (DHCP, name server, the host's connections), "
+    "a\n"
+    "        tap interface, or a socket such as passt's; may be given 8 times. Keys:\n"
+    "          mac=ADDRESS            (random), queues=N pairs of queues, mtu=N\n"
+    "          packed=off             queues of the older layout only\n"
+    "          pcap=FILE              write the frames to a file for tcpdump and wireshark\n"
+    "          forward=tcp|udp:[ADDRESS:]HOSTPORT:GUESTPORT  of \"user\": connections to a port "
+    "of\n"
+    "                                 the host (127.0.0.1) go to the guest; may be repeated\n"
+    "          restrict=on            of \"user\": the guest reaches nothing else\n"
+    "          host=on                of \"user\": 10.0.2.2 is the host's own 127.0.0.1\n"
     "  --share DIR,tag=TAG[,readonly=on]\n"
     "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
     "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
@@ -305,6 +317,12 @@ static int parse_vsock(struct run_options *o, char *text)
     return wrong ? usage("--vsock: %s", wrong) : -1;
 }
 
+static int parse_net(struct run_options *o, char *text)
+{
+    const char *wrong = net_parse(&o->nets, text);
+    return wrong ? usage("--net: %s", wrong) : -1;
+}
+
 static int parse_assist(struct run_options *o, const char *text)
 {
     if (strcmp(text, "auto") == 0)
@@ -349,6 +367,7 @@ enum {
     OPT_BALLOON,
     OPT_SHARE,
     OPT_PMEM,
+    OPT_NET,
     OPT_VHOST_USER,
     OPT_VSOCK,
     OPT_NO_REBOOT,
@@ -378,6 +397,7 @@ static const struct option long_options[] = {
     {"balloon", no_argument, NULL, OPT_BALLOON},
     {"share", required_argument, NULL, OPT_SHARE},
     {"pmem", required_argument, NULL, OPT_PMEM},
+    {"net", required_argument, NULL, OPT_NET},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
     {"vsock", required_argument, NULL, OPT_VSOCK},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
@@ -440,6 +460,8 @@ static int take(struct run_options *o, int option, char *value)
         return parse_share(o, value);
     case OPT_VSOCK:
         return parse_vsock(o, value);
+    case OPT_NET:
+        return parse_net(o, value);
     case OPT_BALLOON:
         o->balloon = true;
         return -1;

@@ -5,6 +5,7 @@
 
 #include "pmem.h"
 #include "ports.h"
+#include "net.h"
 #include "share.h"
 #include "vhost-user.h"
 
@@ -57,6 +58,7 @@ struct run_options {
     bool balloon;
     struct share_options shares;
     struct pmem_options pmem;
+    struct net_options nets;
     struct vhost_user_options vhost_user;
     struct port_options ports;
     bool debug_exit;

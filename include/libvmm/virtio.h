@@ -300,10 +300,11 @@ struct vmm_virtio_net_options {
     uint32_t speed;        /**< Mbit/s that the driver is told, with full duplex; 0: nothing */
     uint32_t offloads_off; /**< VMM_NET_CSUM, …: not to be offered although the backend has them */
     uint32_t reserved;
+    uint64_t features_off; /**< features of the queues that are not to be offered */
 };
 #define VMM_VIRTIO_NET_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(struct vmm_virtio_net_options), 0, 0, 0, 0, 0, 0, 0, 0                              \
+        sizeof(struct vmm_virtio_net_options), 0, 0, 0, 0, 0, 0, 0, 0, 0                           \
     }
 
 /** A network card (§5.1): several queues, merged buffers, a control queue with filters, and those

@@ -454,6 +454,7 @@ int vmm_virtio_net_new(const struct vmm_virtio_place *given,
         destroy(n);
         return vmm_error_set(err, rc, "a random address: %s", strerror(-rc));
     }
+    o.features_off = c.features_off;
     o.queue_size_max = c.queue_size ? c.queue_size : QUEUE_SIZE;
     rc = make(n, &o, err);
     if (!rc)
