@@ -3,9 +3,9 @@
 #ifndef VMM_RUN_OPTIONS_H
 #define VMM_RUN_OPTIONS_H
 
+#include "net.h"
 #include "pmem.h"
 #include "ports.h"
-#include "net.h"
 #include "share.h"
 #include "vhost-user.h"
 
