@@ -72,8 +72,6 @@ int devices_add(const struct run_options *options, struct disks *disks, struct v
         rc = share_add(&options->shares, machine, err);
     if (!rc)
         rc = vhost_user_add(&options->vhost_user, machine, err);
-    if (!rc)
-        rc = ports_add(&options->ports, machine, err);
     if (!rc && options->balloon)
         rc = add_balloon(machine, balloon, err);
     return rc;

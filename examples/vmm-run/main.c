@@ -26,6 +26,7 @@ struct run {
     struct vmm_timer *timeout;
     struct control *control;
     struct disks disks;
+    struct ports ports;
     struct vmm_virtio *balloon; /* the machine's; NULL: none */
     int signal_fd;
     bool timed_out;
@@ -198,6 +199,8 @@ static int set_up(struct run *run)
         rc =
             pmem_add(&run->options.pmem, run->host, run->machine,
                      run->options.memory_max ? run->options.memory_max : run->options.memory, &err);
+    if (!rc)
+        rc = ports_add(&run->ports, &run->options.ports, run->machine, escape_key, run, &err);
     if (rc)
         return fail("devices", rc, &err);
     rc = set_kernel(run, &err);
@@ -258,6 +261,7 @@ static int run_to_the_end(struct run *run)
         return fail("event loop", rc, &err);
     run->times.ended = time_now();
     vmm_chardev_restore_terminal(run->serial);
+    ports_restore_terminal(&run->ports);
     int status = status_of(run, &outcome);
     if (run->options.report) {
         rc = report_write(run->options.report, run->host, run->machine, &run->options, &run->times,
@@ -284,6 +288,7 @@ int main(int argc, char **argv)
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
     disks_forget(&run.disks);
+    ports_forget(&run.ports);
     vmm_machine_unref(run.machine);
     vmm_chardev_unref(run.debug_console);
     vmm_chardev_unref(run.serial);

@@ -67,6 +67,9 @@ static const char help[] =
     "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
     "  --vhost-user blk:PATH[,queues=N] | fs:PATH,tag=TAG\n"
     "        a disk or a file system of another process, which listens on the socket PATH\n"
+    "  --console stdio|pty|unix:PATH|file:PATH[,name=NAME]\n"
+    "        a virtio console (hvc0); may be given 8 times: others with a name are ports for\n"
+    "        programs, /dev/virtio-ports/NAME. With stdio, --serial is none unless it is given\n"
     "  --vsock CID,PATH          sockets: write \"CONNECT port\" to the unix socket PATH; port P "
     "of\n"
     "                            the host (CID 2) is the unix socket PATH_P\n"
@@ -311,6 +314,12 @@ static int parse_vhost_user(struct run_options *o, char *text)
     return wrong ? usage("--vhost-user: %s", wrong) : -1;
 }
 
+static int parse_console(struct run_options *o, char *text)
+{
+    const char *wrong = ports_parse_console(&o->ports, text);
+    return wrong ? usage("--console: %s", wrong) : -1;
+}
+
 static int parse_vsock(struct run_options *o, char *text)
 {
     const char *wrong = ports_parse_vsock(&o->ports, text);
@@ -370,6 +379,7 @@ enum {
     OPT_NET,
     OPT_VHOST_USER,
     OPT_VSOCK,
+    OPT_CONSOLE,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
     OPT_REPORT,
@@ -399,6 +409,7 @@ static const struct option long_options[] = {
     {"pmem", required_argument, NULL, OPT_PMEM},
     {"net", required_argument, NULL, OPT_NET},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
+    {"console", required_argument, NULL, OPT_CONSOLE},
     {"vsock", required_argument, NULL, OPT_VSOCK},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -458,6 +469,8 @@ static int take(struct run_options *o, int option, char *value)
         return parse_vhost_user(o, value);
     case OPT_SHARE:
         return parse_share(o, value);
+    case OPT_CONSOLE:
+        return parse_console(o, value);
     case OPT_VSOCK:
         return parse_vsock(o, value);
     case OPT_NET:
@@ -503,7 +516,6 @@ int options_parse(struct run_options *o, int argc, char **argv)
 {
     *o = (struct run_options){
         .machine = "micro",
-        .serial = "stdio",
         .append = "",
         .memory = 256u << 20,
         .cpus = 1,
@@ -514,6 +526,8 @@ int options_parse(struct run_options *o, int argc, char **argv)
         if (status >= 0)
             return status;
     }
+    if (!o->serial)
+        o->serial = ports_use_terminal(&o->ports) ? "none" : "stdio";
     if (optind < argc)
         return usage("\"%s\" belongs to no option", argv[optind]);
     if (o->vhost_user.count && o->memory_max)

@@ -1,19 +1,44 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* --vsock: sockets between guest and host. */
+/* --vsock, --console: what carries bytes between programs in the guest and on the host. */
 #ifndef VMM_RUN_PORTS_H
 #define VMM_RUN_PORTS_H
 
 #include <libvmm/vmm.h>
 
+#define CONSOLES_MAX 8
+
+struct console_option {
+    const char *where; /* stdio, pty, unix:PATH or file:PATH */
+    const char *name;  /* NULL: none */
+};
+
 struct port_options {
     const char *vsock_path; /* NULL: none */
     uint64_t vsock_cid;
+    struct console_option console[CONSOLES_MAX];
+    uint32_t console_count;
 };
 
-/* CID,PATH; the argument is cut up in place. NULL, or what is wrong with it. */
+struct ports {
+    struct vmm_chardev *chardev[CONSOLES_MAX];
+    uint32_t chardev_count;
+    struct vmm_virtio *console; /* the machine's; NULL: none */
+    uint32_t terminal;          /* the port that is on the terminal */
+    int signal_fd;              /* its window has another size; -1: none */
+    struct vmm_source *signals;
+};
+
+/* Each cuts its argument up in place; NULL, or what is wrong with it. */
 const char *ports_parse_vsock(struct port_options *options, char *text);
-/* Put the devices on the machine. */
-int ports_add(const struct port_options *options, struct vmm_machine *machine,
-              struct vmm_error *err);
+const char *ports_parse_console(struct port_options *options, char *text);
+/* Is one of the consoles on the terminal? Then the serial port is not. */
+bool ports_use_terminal(const struct port_options *options);
+
+/* Put the devices on the machine. `escape` gets the keys behind Ctrl-A. */
+int ports_add(struct ports *ports, const struct port_options *options, struct vmm_machine *machine,
+              void (*escape)(void *ctx, uint8_t key), void *ctx, struct vmm_error *err);
+void ports_restore_terminal(struct ports *ports);
+/* Before the machine goes. */
+void ports_forget(struct ports *ports);
 
 #endif

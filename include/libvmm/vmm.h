@@ -14,6 +14,7 @@
 #include <libvmm/block.h>
 #include <libvmm/bus.h>
 #include <libvmm/chardev.h>
+#include <libvmm/console.h>
 #include <libvmm/debugport.h>
 #include <libvmm/device.h>
 #include <libvmm/dirty.h>
