@@ -46,6 +46,7 @@
 #include <libvmm/translate.h>
 #include <libvmm/types.h>
 #include <libvmm/vcpu.h>
+#include <libvmm/vga.h>
 #include <libvmm/vhost-user.h>
 #include <libvmm/virtio.h>
 #include <libvmm/vm.h>

@@ -98,6 +98,8 @@ static void set_up(struct vmm_pci *pci, const struct want *wants, size_t count)
         store(w);
         command |= w->bar->declared.flags & VMM_PCI_BAR_PORT ? COMMAND_PORTS : COMMAND_MEMORY;
     }
+    if (vmm_load_le16(&pci->config[PCI_CLASS + 1]) == 0x0300)
+        command |= COMMAND_PORTS; /* the fixed ones of a VGA */
     if (command && !failed)
         vmm_pci_config_put(pci, PCI_COMMAND, 2, command);
     vmm_device_unlock(pci->device);

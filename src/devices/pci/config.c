@@ -26,7 +26,8 @@ static void build_bar(struct vmm_pci *pci, uint32_t index, const struct vmm_pci_
 
 static void build_bars(struct vmm_pci *pci, const struct vmm_pci_options *o)
 {
-    uint16_t decode = 0;
+    /* A VGA has ports and memory at fixed addresses, which need no BAR. */
+    uint16_t decode = o->class_code >> 8 == 0x0300 ? COMMAND_PORTS | COMMAND_MEMORY : 0;
     for (uint32_t i = 0; i < PCI_BARS_AND_ROM; i++) {
         struct pci_bar *bar = &pci->bars[i];
         bar->pci = pci;
