@@ -21,6 +21,7 @@
 #include <libvmm/display.h>
 #include <libvmm/error.h>
 #include <libvmm/fdt.h>
+#include <libvmm/fwcfg.h>
 #include <libvmm/host.h>
 #include <libvmm/irq.h>
 #include <libvmm/loader.h>
