@@ -23,6 +23,7 @@
 #include <libvmm/fdt.h>
 #include <libvmm/fwcfg.h>
 #include <libvmm/host.h>
+#include <libvmm/i8042.h>
 #include <libvmm/irq.h>
 #include <libvmm/loader.h>
 #include <libvmm/log.h>
