@@ -177,6 +177,11 @@ void vmm_loop_callback_wait(struct vmm_loop *loop, const void *what)
     }
 }
 
+bool vmm_loop_is_inside(const struct vmm_loop *loop)
+{
+    return loop->dispatching && pthread_equal(loop->dispatcher, pthread_self());
+}
+
 /* Sources -------------------------------------------------------------------------------------- */
 
 static uint64_t cookie_of(const struct vmm_loop *loop, uint32_t slot)
@@ -337,13 +342,22 @@ int vmm_loop_post(struct vmm_loop *loop, void (*fn)(void *ctx), void *ctx)
         return -ENOMEM;
     *post = (struct vmm_loop_post){.fn = fn, .ctx = ctx};
     pthread_mutex_lock(&loop->lock);
-    bool first = loop->posts == NULL;
+    bool wake = loop->posts == NULL && !vmm_loop_is_inside(loop);
     *loop->posts_end = post;
     loop->posts_end = &post->next;
     pthread_mutex_unlock(&loop->lock);
-    if (first)
+    if (wake)
         vmm_loop_wake(loop);
     return 0;
+}
+
+/* Something was posted that nobody was woken for. */
+static bool posts_left(struct vmm_loop *loop)
+{
+    pthread_mutex_lock(&loop->lock);
+    bool any = loop->posts != NULL;
+    pthread_mutex_unlock(&loop->lock);
+    return any;
 }
 
 static int run_posts(struct vmm_loop *loop)
@@ -395,11 +409,15 @@ static int dispatch_once(struct vmm_loop *loop, int timeout_ms)
     if (n < 0)
         return -errno;
     acknowledge(loop, events, n);
-    int count = run_posts(loop);
-    count += vmm_timers_run(loop);
+    int count = 0;
     for (int i = 0; i < n; i++)
         if (events[i].data.u64 < COOKIE_TIMER)
             count += run_source(loop, &events[i]);
+    /* After the sources: what their callbacks ask for at once costs no turn of its own. */
+    count += run_posts(loop);
+    count += vmm_timers_run(loop);
+    if (posts_left(loop))
+        vmm_loop_wake(loop);
     vmm_timers_arm(loop);
     return count;
 }

@@ -77,6 +77,10 @@ void vmm_loop_callback_end(struct vmm_loop *loop);
  * it runs because `what` is about to be freed. */
 void vmm_loop_callback_wait(struct vmm_loop *loop, const void *what);
 
+/* With the lock held: is this the thread that dispatches, in a callback? Then it comes by the queues again
+ * before it waits, and need not be woken. */
+bool vmm_loop_is_inside(const struct vmm_loop *loop);
+
 /* Is a timer due? */
 bool vmm_timers_pending(struct vmm_loop *loop);
 /* Run what is due now; returns how many. */

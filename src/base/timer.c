@@ -137,9 +137,12 @@ int vmm_timer_set(struct vmm_timer *timer, uint64_t deadline_ns)
     timer->deadline = deadline_ns;
     timer->sequence = ++loop->sequence;
     heap_up(loop, loop->heap_count++, timer);
-    set_timer_fd(loop);
+    /* From inside a callback: the loop looks at its timers before it waits. */
+    bool inside = vmm_loop_is_inside(loop);
+    if (!inside)
+        set_timer_fd(loop);
     pthread_mutex_unlock(&loop->lock);
-    if (late)
+    if (late && !inside)
         vmm_loop_wake(loop);
     return 0;
 }

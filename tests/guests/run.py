@@ -8,6 +8,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../linux"))
@@ -71,6 +72,22 @@ def loaded_elsewhere():
     assert result.returncode == 1, f"status {result.returncode}: {result.stderr}"
 
 
+def queues():
+    """Each form of a queue, by a driver of our own."""
+    with tempfile.NamedTemporaryFile(suffix=".raw") as disk:
+        disk.truncate(1 << 20)
+        result = subprocess.run(
+            [vmm_run, "--kernel", os.path.join(folder, "virtio.elf") + ",format=pvh", "--append",
+             "mode=features", "--disk", disk.name + ",format=raw", "--debug-exit", "--transport",
+             "mmio"], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=100,
+            check=False)
+    assert result.returncode == 1, f"status {result.returncode}: {result.stderr}"
+    lines = result.stdout.split("\r\n")
+    wrong = [line for line in lines if line.startswith("not ok")]
+    assert not wrong, wrong
+    assert result.stdout.count("ok ") == 24, result.stdout
+
+
 tests = Tests()
 if not os.access("/dev/kvm", os.W_OK):
     tests.skip("guests", "no usable /dev/kvm")
@@ -86,4 +103,5 @@ tests.run("a triple fault is reported, status 4", crash_is_reported)
 tests.run("--timeout ends a guest that never exits", time_limit)
 tests.run("wrong usage has status 2, an unusable host or file 3", usage_errors)
 tests.run("--help teaches", help_teaches)
+tests.run("virtio queues: split, packed, indirect, event index, reset of a queue", queues)
 tests.end()

@@ -67,7 +67,7 @@ static void go(struct vmm_filter *f, struct vmm_block_request *r)
 static void ended(struct vmm_filter *f, struct vmm_block_request *r, int result)
 {
     int wanted = (int)(int64_t)r->reserved[WORD_RESULT];
-    vmm_block_complete(f->self, r, wanted ? wanted : result);
+    vmm_block_collect(f->self, r, wanted ? wanted : result);
 }
 
 static void submit(void *ctx, struct vmm_block_request *r)

@@ -68,14 +68,14 @@ static void ended(struct vmm_filter *f, struct vmm_block_request *r, int result)
     if (r->reserved[WORD_RETRY])
         p->retrying--;
     if (result == 0 || result == -ECANCELED || result == -EINVAL || result == -ENOTSUP) {
-        vmm_block_complete(f->self, r, result); /* no trouble of the disk's */
+        vmm_block_collect(f->self, r, result); /* no trouble of the disk's */
     } else if (way == VMM_BLOCK_ON_ERROR_STOP && !p->draining) {
         keep(p, r, result);
     } else if (way == VMM_BLOCK_ON_ERROR_IGNORE && !durable) {
         clear_vector(r);
-        vmm_block_complete(f->self, r, 0);
+        vmm_block_collect(f->self, r, 0);
     } else {
-        vmm_block_complete(f->self, r, result);
+        vmm_block_collect(f->self, r, result);
     }
     look_for_the_end(p);
 }
