@@ -172,10 +172,20 @@ struct vmm_timer *vmm_timer_free(struct vmm_timer *timer)
     return NULL;
 }
 
+/* Asking for the time can be slow (a system call and a device's register, in some machines), so it is asked
+ * for only when the timerfd has fired or does not stand at the first deadline. The lock is held. */
+static bool may_be_due(const struct vmm_loop *loop)
+{
+    if (loop->heap_count == 0)
+        return false;
+    uint64_t first = loop->heap[0]->deadline;
+    return loop->now || first == 0 || loop->armed_for > first;
+}
+
 bool vmm_timers_pending(struct vmm_loop *loop)
 {
     pthread_mutex_lock(&loop->lock);
-    bool any = loop->heap_count > 0;
+    bool any = may_be_due(loop);
     pthread_mutex_unlock(&loop->lock);
     if (!any)
         return false;
