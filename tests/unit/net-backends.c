@@ -235,6 +235,7 @@ static void capture_over_a_pair(struct fixture *f)
     vmm_net_unref(below);
     assert_int_equal(vmm_net_set_user(f->a.net, &user, &f->a), 0);
     assert_int_equal(vmm_net_set_user(f->b.net, &user, &f->b), 0);
+    turn(f); /* new users are asked whether they take what may wait */
 }
 
 static int send_text(struct vmm_net *net, const char *text)
