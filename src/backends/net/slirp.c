@@ -10,6 +10,7 @@
  * read, so that their peers wait too.
  */
 #include "backends/net/net.h"
+#include "base/soft.h"
 #include "base/util.h"
 #include "config.h"
 
@@ -31,6 +32,29 @@
 #define FDS_STEP    64u
 #define NEVER       UINT64_MAX
 #define MS          UINT64_C(1000000)
+
+/* libslirp, loaded when the first such network is made: it brings GLib along, whose loading would cost every
+ * program milliseconds. */
+/* clang-format off */
+#define SLIRP_FUNCTIONS(F) \
+    F(new) F(cleanup) F(input) F(pollfds_fill) F(pollfds_poll) F(add_hostfwd) F(remove_hostfwd)
+/* clang-format on */
+struct slirp_library {
+#define F(name) __typeof__(&slirp_##name) name;
+    SLIRP_FUNCTIONS(F)
+#undef F
+};
+
+static int load_library(struct slirp_library *library, struct vmm_error *err)
+{
+    const struct vmm_soft_symbol symbols[] = {
+#define F(name) {"slirp_" #name, (void **)(void *)&library->name},
+        SLIRP_FUNCTIONS(F)
+#undef F
+    };
+    return vmm_soft_load("libslirp.so.0", "libslirp0", symbols,
+                         sizeof(symbols) / sizeof(symbols[0]), err);
+}
 
 struct slirp_timer {
     SlirpTimerCb expired;
@@ -57,6 +81,7 @@ struct user_net {
     pthread_mutex_t
         lock; /* guards all below, and is held around libslirp; taken below a device's */
     Slirp *slirp;
+    struct slirp_library lib;
     struct slirp_timer timers[TIMERS];
     struct polled *fds;
     size_t fd_count, fd_room;
@@ -212,7 +237,7 @@ static void prepare(struct user_net *u)
     uint64_t now = vmm_loop_now(u->loop), deadline = NEVER;
     for (size_t i = 0; i < u->fd_count; i++)
         u->fds[i].wanted = 0;
-    slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
+    u->lib.pollfds_fill(u->slirp, &timeout, add_poll, u);
     size_t kept = 0;
     for (size_t i = 0; i < u->fd_count; i++) {
         apply_fd(u, &u->fds[i]);
@@ -302,7 +327,7 @@ static void work(struct user_net *u)
             p->ready = events[i].events;
     }
     run_timers(u);
-    slirp_pollfds_poll(u->slirp, 0, get_revents, u);
+    u->lib.pollfds_poll(u->slirp, 0, get_revents, u);
     prepare(u);
     pthread_mutex_unlock(&u->lock);
 }
@@ -351,7 +376,7 @@ static int slirp_send(void *ctx, const struct vmm_net_frame *frame)
         length += frame->pieces[i].iov_len;
     }
     pthread_mutex_lock(&u->lock);
-    slirp_input(u->slirp, data, (int)length);
+    u->lib.input(u->slirp, data, (int)length);
     pthread_mutex_unlock(&u->lock);
     wake(u);
     return 0;
@@ -376,7 +401,7 @@ static void slirp_destroy(void *ctx)
     vmm_timer_free(u->timer);
     vmm_timer_free(u->again);
     if (u->slirp)
-        slirp_cleanup(u->slirp);
+        u->lib.cleanup(u->slirp);
     if (u->epoll_fd >= 0)
         close(u->epoll_fd);
     vmm_loop_unref(u->loop);
@@ -415,8 +440,8 @@ static int change_forward(struct vmm_net *net, const struct vmm_net_forward *for
         return ret;
     pthread_mutex_lock(&u->lock);
     errno = 0;
-    ret = add ? slirp_add_hostfwd(u->slirp, p.udp, p.host, p.host_port, p.guest, p.guest_port)
-              : slirp_remove_hostfwd(u->slirp, p.udp, p.host, p.host_port);
+    ret = add ? u->lib.add_hostfwd(u->slirp, p.udp, p.host, p.host_port, p.guest, p.guest_port)
+              : u->lib.remove_hostfwd(u->slirp, p.udp, p.host, p.host_port);
     if (ret < 0)
         ret = !add ? -ENOENT : errno ? -errno : -EADDRINUSE;
     else
@@ -485,7 +510,7 @@ static int start(struct user_net *u, const struct vmm_net_slirp_options *o)
     if (ret)
         return ret;
     configure(&config, o, u->hostname);
-    u->slirp = slirp_new(&config, &callbacks, u);
+    u->slirp = u->lib.new(&config, &callbacks, u);
     if (!u->slirp)
         return -EINVAL;
     wake(u);
@@ -515,10 +540,15 @@ int vmm_net_new_slirp(struct vmm_loop *loop, const struct vmm_net_slirp_options 
     struct user_net *u = calloc(1, sizeof(*u));
     if (!u)
         return vmm_error_set(err, -ENOMEM, "slirp: out of memory");
+    int ret = load_library(&u->lib, err);
+    if (ret) {
+        free(u);
+        return ret;
+    }
     u->epoll_fd = -1;
     u->loop = vmm_loop_ref(loop);
     pthread_mutex_init(&u->lock, NULL);
-    int ret = make(u, &o);
+    ret = make(u, &o);
     if (ret == 0) {
         *out = u->net;
         return 0;
