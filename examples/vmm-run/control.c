@@ -29,6 +29,7 @@ struct client {
 struct control {
     struct vmm_machine *machine;
     struct disks *disks;
+    struct drives *drives;
     struct vmm_virtio *balloon;
     struct vmm_source *source;
     int fd;
@@ -235,6 +236,34 @@ static int run_balloon(struct control *c, const char *argument, int *fds, int *f
     return 0;
 }
 
+/* NUMBER FILE, or NUMBER [force] */
+static int run_medium(struct control *c, const char *argument, bool change)
+{
+    char *end;
+    unsigned long number = strtoul(argument, &end, 10);
+    bool force = !change && strcmp(end, " force") == 0;
+    if (end == argument || number > UINT32_MAX || (change ? *end != ' ' : *end && !force))
+        return -EINVAL;
+    int rc = drives_change(c->drives, (uint32_t)number, change ? end + 1 : NULL, force);
+    if (!rc)
+        put(c, "{\"cdrom\": %lu, \"medium\": %s}", number, change ? "true" : "false");
+    return rc;
+}
+
+static int run_eject(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    (void)fds;
+    (void)fd_count;
+    return run_medium(c, argument, false);
+}
+
+static int run_change(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    (void)fds;
+    (void)fd_count;
+    return run_medium(c, argument, true);
+}
+
 static const struct command commands[];
 
 static int run_help(struct control *c, const char *argument, int *fds, int *fd_count)
@@ -263,6 +292,9 @@ static const struct command commands[] = {
     {"remove-memory", "remove-memory SLOT: ask the guest to give it back", run_remove_memory},
     {"balloon", "balloon [BYTES]: how much memory the guest is to give back; its statistics",
      run_balloon},
+    {"eject", "eject N [force]: take the medium out of CD-ROM drive N, as the guest allows",
+     run_eject},
+    {"change", "change N FILE: put another medium into it", run_change},
     {0},
 };
 
@@ -388,14 +420,16 @@ static int listen_at(struct control *c, const char *path, struct vmm_error *err)
     return rc ? vmm_error_set(err, -errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
-int control_new(struct vmm_machine *machine, struct disks *disks, struct vmm_virtio *balloon,
-                const char *path, struct control **out, struct vmm_error *err)
+int control_new(struct vmm_machine *machine, struct disks *disks, struct drives *drives,
+                struct vmm_virtio *balloon, const char *path, struct control **out,
+                struct vmm_error *err)
 {
     struct control *c = calloc(1, sizeof(*c));
     if (!c)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     c->machine = machine;
     c->disks = disks;
+    c->drives = drives;
     c->balloon = balloon;
     c->fd = -1;
     for (int i = 0; i < CLIENTS_MAX; i++)

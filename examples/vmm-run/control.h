@@ -6,6 +6,7 @@
 #define VMM_RUN_CONTROL_H
 
 #include "disks.h"
+#include "drives.h"
 
 #include <libvmm/vmm.h>
 
@@ -13,8 +14,9 @@ struct control;
 
 /* Listen at `path` (made with mode 0600, removed at the end). Commands run on the loop's thread.
  * `balloon` is the machine's, or NULL. */
-int control_new(struct vmm_machine *machine, struct disks *disks, struct vmm_virtio *balloon,
-                const char *path, struct control **out, struct vmm_error *err);
+int control_new(struct vmm_machine *machine, struct disks *disks, struct drives *drives,
+                struct vmm_virtio *balloon, const char *path, struct control **out,
+                struct vmm_error *err);
 void control_free(struct control *control);
 
 #endif

@@ -31,8 +31,8 @@ static int add_rng(struct vmm_machine *machine, struct vmm_error *err)
 }
 
 /* The name is the place on the board, so that it is the same in every run. */
-static int add_disk(struct disks *disks, struct vmm_machine *machine, const struct disk_option *d,
-                    uint32_t number, struct vmm_error *err)
+static int add_disk(struct disks *disks, struct drives *drives, struct vmm_machine *machine,
+                    const struct disk_option *d, uint32_t number, struct vmm_error *err)
 {
     char name[16];
     struct vmm_virtio_blk_options o = VMM_VIRTIO_BLK_OPTIONS_INIT;
@@ -40,6 +40,11 @@ static int add_disk(struct disks *disks, struct vmm_machine *machine, const stru
     int rc = disks_open(disks, vmm_machine_loop(machine), d, &o.block, err);
     if (rc)
         return rc;
+    if (d->bus != DISK_ON_VIRTIO) {
+        rc = drives_add_disk(drives, d->bus, o.block, d->serial, d->read_only, err);
+        vmm_block_unref(o.block);
+        return rc;
+    }
     (void)snprintf(name, sizeof(name), "disk%u", number);
     const struct vmm_virtio_place place = place_of(machine, name);
     o.serial = d->serial;
@@ -57,13 +62,15 @@ static int add_balloon(struct vmm_machine *machine, struct vmm_virtio **out, str
     return rc ? rc : hand_over(machine, *out, err);
 }
 
-int devices_add(const struct run_options *options, struct disks *disks, struct vmm_machine *machine,
-                struct vmm_virtio **balloon, struct vmm_error *err)
+int devices_add(const struct run_options *options, struct disks *disks, struct drives *drives,
+                struct vmm_machine *machine, struct vmm_virtio **balloon, struct vmm_error *err)
 {
     int rc = 0;
     *balloon = NULL;
     for (uint32_t i = 0; i < options->disk_count && !rc; i++)
-        rc = add_disk(disks, machine, &options->disks[i], i, err);
+        rc = add_disk(disks, drives, machine, &options->disks[i], i, err);
+    for (uint32_t i = 0; i < options->cdrom_count && !rc; i++)
+        rc = drives_add_cdrom(drives, &options->cdroms[i], err);
     if (!rc && options->rng)
         rc = add_rng(machine, err);
     if (!rc)

@@ -4,13 +4,14 @@
 #define VMM_RUN_DEVICES_H
 
 #include "disks.h"
+#include "drives.h"
 #include "options.h"
 
 #include <libvmm/machine.h>
 
 /* 0, or a negative errno with a text. The machine holds the devices; `*balloon` is the balloon among
  * them, or NULL. */
-int devices_add(const struct run_options *options, struct disks *disks, struct vmm_machine *machine,
-                struct vmm_virtio **balloon, struct vmm_error *err);
+int devices_add(const struct run_options *options, struct disks *disks, struct drives *drives,
+                struct vmm_machine *machine, struct vmm_virtio **balloon, struct vmm_error *err);
 
 #endif

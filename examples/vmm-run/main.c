@@ -27,6 +27,7 @@ struct run {
     struct control *control;
     struct disks disks;
     struct ports ports;
+    struct drives drives;
     struct vmm_virtio *balloon; /* the machine's; NULL: none */
     int signal_fd;
     bool timed_out;
@@ -194,7 +195,8 @@ static int set_up(struct run *run)
         return fail("the machine", rc, &err);
     run->times.machine_made = time_now();
     disks_init(&run->disks, run->machine);
-    rc = devices_add(&run->options, &run->disks, run->machine, &run->balloon, &err);
+    drives_init(&run->drives, run->machine);
+    rc = devices_add(&run->options, &run->disks, &run->drives, run->machine, &run->balloon, &err);
     if (!rc)
         rc =
             pmem_add(&run->options.pmem, run->host, run->machine,
@@ -210,8 +212,8 @@ static int set_up(struct run *run)
         return fail("the machine", rc, &err);
     run->times.realized = time_now();
     if (run->options.control) {
-        rc = control_new(run->machine, &run->disks, run->balloon, run->options.control,
-                         &run->control, &err);
+        rc = control_new(run->machine, &run->disks, &run->drives, run->balloon,
+                         run->options.control, &run->control, &err);
         if (rc)
             return fail("--control", rc, &err);
     }
@@ -287,6 +289,7 @@ int main(int argc, char **argv)
     control_free(run.control);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
+    drives_forget(&run.drives);
     disks_forget(&run.disks);
     ports_forget(&run.ports);
     vmm_machine_unref(run.machine);

@@ -39,6 +39,8 @@ static const char help[] =
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
     "        into a raw image what looks like another. With nbd the file is a URI, such as\n"
     "        nbd://HOST/EXPORT or nbd+unix:///?socket=PATH. Keys:\n"
+    "          if=virtio|ahci         how the guest reaches it (virtio); AHCI wants PCI, see\n"
+    "                                 --transport\n"
     "          readonly=on, serial=TEXT, queues=N\n"
     "          backing=on             open the other files that a qcow2 image names\n"
     "          snapshot=on            the image is only read; what is written is forgotten\n"
@@ -62,6 +64,9 @@ static const char help[] =
     "                                 the host (127.0.0.1) go to the guest; may be repeated\n"
     "          restrict=on            of \"user\": the guest reaches nothing else\n"
     "          host=on                of \"user\": 10.0.2.2 is the host's own 127.0.0.1\n"
+    "  --cdrom FILE|none         an image in a CD-ROM drive on AHCI, or an empty one; twice. See "
+    "eject\n"
+    "                            and change of --control\n"
     "  --share DIR,tag=TAG[,readonly=on]\n"
     "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
     "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
@@ -261,6 +266,8 @@ static bool take_disk_key(struct disk_option *d, const char *key, char *value)
     uint64_t number;
     if (strcmp(key, "format") == 0)
         return parse_disk_format(value, &d->format);
+    if (strcmp(key, "if") == 0)
+        return parse_choice(value, drives_buses, &d->bus);
     if (strcmp(key, "backing") == 0)
         return parse_switch(value, &d->backing);
     if (strcmp(key, "readonly") == 0)
@@ -297,6 +304,8 @@ static int parse_disk(struct run_options *o, char *text)
         return usage("--disk: \"%s\" needs format=raw, qcow2 or nbd", d->file);
     if (d->backing && d->format != DISK_QCOW2)
         return usage("--disk: \"%s\": only qcow2 images have backing files", d->file);
+    if (d->bus != DISK_ON_VIRTIO && d->queues)
+        return usage("--disk: \"%s\": queues= is for if=virtio", d->file);
     if (d->format != DISK_RAW && (d->cache || d->engine))
         return usage("--disk: \"%s\": cache= and aio= are for raw images", d->file);
     return -1;
@@ -371,6 +380,7 @@ enum {
     OPT_DEBUG_EXIT,
     OPT_ASSIST,
     OPT_DISK,
+    OPT_CDROM,
     OPT_RNG,
     OPT_TRANSPORT,
     OPT_BALLOON,
@@ -402,6 +412,7 @@ static const struct option long_options[] = {
     {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
     {"assist", required_argument, NULL, OPT_ASSIST},
     {"disk", required_argument, NULL, OPT_DISK},
+    {"cdrom", required_argument, NULL, OPT_CDROM},
     {"rng", no_argument, NULL, OPT_RNG},
     {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"balloon", no_argument, NULL, OPT_BALLOON},
@@ -460,6 +471,11 @@ static int take(struct run_options *o, int option, char *value)
         return parse_assist(o, value);
     case OPT_DISK:
         return parse_disk(o, value);
+    case OPT_CDROM:
+        if (o->cdrom_count == CDROMS_MAX)
+            return usage("--cdrom: \"%s\" is one too many", value);
+        o->cdroms[o->cdrom_count++].file = strcmp(value, "none") == 0 ? NULL : value;
+        return -1;
     case OPT_PMEM:
         if (o->pmem.count == PMEMS_MAX)
             return usage("--pmem: \"%s\" is one too many", value);

@@ -3,6 +3,7 @@
 #ifndef VMM_RUN_OPTIONS_H
 #define VMM_RUN_OPTIONS_H
 
+#include "drives.h"
 #include "net.h"
 #include "pmem.h"
 #include "ports.h"
@@ -25,6 +26,7 @@ struct disk_option {
     const char *serial; /* NULL: none */
     uint32_t queues;
     uint32_t format; /* DISK_… */
+    uint32_t bus;    /* DISK_ON_… */
     bool backing;    /* the files that the image names may be opened */
     bool read_only;
     bool snapshot; /* what is written is forgotten at the end */
@@ -53,6 +55,8 @@ struct run_options {
     uint32_t assist; /* VMM_ASSIST_… */
     struct disk_option disks[DISKS_MAX];
     uint32_t disk_count;
+    struct cdrom_option cdroms[CDROMS_MAX];
+    uint32_t cdrom_count;
     bool rng;
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;

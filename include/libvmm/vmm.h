@@ -45,6 +45,7 @@
 #include <libvmm/smbios.h>
 #include <libvmm/state.h>
 #include <libvmm/stats.h>
+#include <libvmm/storage.h>
 #include <libvmm/translate.h>
 #include <libvmm/types.h>
 #include <libvmm/vcpu.h>

@@ -1,0 +1,123 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Disk controllers under Debian's stock kernel: partitions, a file system that the host checks, SMART,
+CD-ROMs with eject and change, hot data both ways.
+
+    controllers.py VMM_RUN
+
+The kernel is linux-image-amd64's in $LIBVMM_CACHE/kernels, the initramfs
+$LIBVMM_CACHE/initramfs-controllers.gz (scripts/check makes it). Needs a complete KVM, xorriso and e2fsck.
+"""
+
+import glob
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+from console import Console, Tests
+from disks import command, control, image, power_off
+
+MIB = 1 << 20
+vmm_run = sys.argv[1]
+cache = os.environ.get("LIBVMM_CACHE", "")
+kernel = (glob.glob(cache + "/kernels/linux-image-amd64/boot/vmlinuz-*") or [""])[0]
+initrd = cache + "/initramfs-controllers.gz"
+
+
+def guest(options):
+    console = Console(
+        [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append",
+         "console=ttyS0 quiet", "--memory", "256M", "--transport", "pci", "--timeout", "300", *options]
+    )
+    console.expect("user space reached on", 200)
+    console.expect("guest# ", 20)
+    return console
+
+
+def use_disk(console, device):
+    """A partition, a file system on it, and files: random data, whose sum is told."""
+    command(console, f"printf 'o\\nn\\np\\n1\\n\\n\\nw\\n' | fdisk {device} >/dev/null;"
+            f" sleep 1; ls {device}*", rf"{device}1")
+    command(console, f"mkfs.ext4 -q -F {device}1 && echo ma''de", "made", 120)
+    command(console, f"mount {device}1 /mnt && echo moun''ted", "mounted")
+    command(console, "head -c 8388608 /dev/urandom >/mnt/r; cp /mnt/r /mnt/s; sync;"
+            " echo 3 >/proc/sys/vm/drop_caches; cmp /mnt/r /mnt/s && echo sa''me", "same", 120)
+    digest = command(console, "md5sum </mnt/s", r"\n([0-9a-f]{32})").group(1).decode()
+    command(console, "rm /mnt/r; fstrim -v /mnt; umount /mnt && echo un''mounted", "unmounted", 60)
+    return digest
+
+
+def check_disk(path, digest):
+    """The file system on the first partition, as the host's tools see it."""
+    with open(path, "rb") as disk:
+        disk.seek(446 + 8)
+        start = int.from_bytes(disk.read(4), "little") * 512
+        disk.seek(start)
+        with open(path + ".part", "wb") as part:
+            shutil.copyfileobj(disk, part)
+    fsck = subprocess.run(["/sbin/e2fsck", "-fn", path + ".part"], capture_output=True)
+    assert fsck.returncode == 0, f"e2fsck: {fsck.returncode} {fsck.stdout.decode()} {fsck.stderr.decode()}"
+    cat = subprocess.run(["/sbin/debugfs", "-R", "cat /s", path + ".part"], capture_output=True, check=True)
+    sums = subprocess.run(["md5sum"], input=cat.stdout, capture_output=True, check=True)
+    assert sums.stdout.decode().startswith(digest), "the file came out otherwise"
+    os.unlink(path + ".part")
+
+
+def iso(folder, name):
+    os.mkdir(f"{folder}/{name}.d")
+    with open(f"{folder}/{name}.d/hello", "w") as file:
+        file.write(f"this is {name}\n")
+    subprocess.run(["xorriso", "-as", "mkisofs", "-quiet", "-V", name.upper(), "-o", f"{folder}/{name}.iso",
+                    f"{folder}/{name}.d"], check=True, capture_output=True)
+    return f"{folder}/{name}.iso"
+
+
+def use_cdrom(console, folder, socket, device="/dev/sr0"):
+    command(console, f"mount -t iso9660 {device} /mnt && cat /mnt/hello", "this is first")
+    assert "error" in control(socket, "eject 0"), "the tray of a mounted medium came out"
+    command(console, "umount /mnt; echo rele''ased", "released")
+    assert "error" not in control(socket, f"change 0 {iso(folder, 'second')}")
+    command(console, f"sleep 1; mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt", "this is second")
+    assert "error" not in control(socket, "eject 0")
+    command(console, f"head -c 4 {device}", "No medium found")
+    assert "error" not in control(socket, f"change 0 {folder}/first.iso")
+    command(console, f"eject {device}; head -c 4 {device}", "No medium found")
+    command(console, f"eject -t {device}; mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt", "this is first")
+
+
+def on_controller(bus):
+    folder, socket = tempfile.mkdtemp(dir="/dev/shm"), f"/dev/shm/controllers-{os.getpid()}"
+    try:
+        disk = image(folder + "/disk", 64)
+        with guest(["--disk", f"{disk},format=raw,if={bus},serial=SN-{bus}", "--cdrom",
+                    iso(folder, "first"), "--control", socket]) as console:
+            digest = use_disk(console, "/dev/sda")
+            command(console, "smartctl -a /dev/sda", rf"Serial Number: *SN-{bus}", 30)
+            console.expect("overall-health self-assessment test result: PASSED", 30)
+            console.expect("No Errors Logged", 30)
+            use_cdrom(console, folder, socket)
+            command(console, "dmesg | grep -E 'ata.*(exception|failed command|timeout|hard resetting)' |"
+                    " wc -l", r"\n0\r")
+            power_off(console)
+        check_disk(disk, digest)
+    finally:
+        shutil.rmtree(folder)
+
+
+def main():
+    tests = Tests()
+    if not (kernel and os.path.exists(initrd)):
+        tests.skip("controllers", "LIBVMM_CACHE names no kernel, or no initramfs for it")
+        tests.end()
+    if not (shutil.which("xorriso") and os.path.exists("/sbin/e2fsck")):
+        tests.skip("controllers", "needs xorriso and e2fsck (Debian: xorriso, e2fsprogs)")
+        tests.end()
+    for bus in ("ahci",):
+        tests.run(f"disk and CD-ROM on {bus}", on_controller, bus)
+    tests.end()
+
+
+if __name__ == "__main__":
+    main()
