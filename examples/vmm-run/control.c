@@ -31,6 +31,7 @@ struct control {
     struct disks *disks;
     struct drives *drives;
     struct vmm_virtio *balloon;
+    const struct ports *ports;
     struct vmm_source *source;
     int fd;
     uint32_t pauses; /* by this socket */
@@ -264,6 +265,18 @@ static int run_change(struct control *c, const char *argument, int *fds, int *fd
     return run_medium(c, argument, true);
 }
 
+static int run_key(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = ports_key(c->ports, argument);
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
+static int run_pointer(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = ports_pointer(c->ports, argument);
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
 static const struct command commands[];
 
 static int run_help(struct control *c, const char *argument, int *fds, int *fd_count)
@@ -295,6 +308,10 @@ static const struct command commands[] = {
     {"eject", "eject N [force]: take the medium out of CD-ROM drive N, as the guest allows",
      run_eject},
     {"change", "change N FILE: put another medium into it", run_change},
+    {"key", "key CODE [1 or 0]: press and release, or one of them; evdev's codes, buttons too",
+     run_key},
+    {"pointer", "pointer X Y: where the tablet points, to 32767; pointer by X Y: move the mouse",
+     run_pointer},
     {0},
 };
 
@@ -447,6 +464,11 @@ int control_new(struct vmm_machine *machine, struct disks *disks, struct drives 
     }
     *out = c;
     return 0;
+}
+
+void control_set_ports(struct control *c, const struct ports *ports)
+{
+    c->ports = ports;
 }
 
 void control_free(struct control *c)

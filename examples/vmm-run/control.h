@@ -7,6 +7,7 @@
 
 #include "disks.h"
 #include "drives.h"
+#include "ports.h"
 
 #include <libvmm/vmm.h>
 
@@ -17,6 +18,8 @@ struct control;
 int control_new(struct vmm_machine *machine, struct disks *disks, struct drives *drives,
                 struct vmm_virtio *balloon, const char *path, struct control **out,
                 struct vmm_error *err);
+/* What "key" and "pointer" go to. */
+void control_set_ports(struct control *control, const struct ports *ports);
 void control_free(struct control *control);
 
 #endif

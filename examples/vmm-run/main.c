@@ -216,6 +216,7 @@ static int set_up(struct run *run)
                          run->options.control, &run->control, &err);
         if (rc)
             return fail("--control", rc, &err);
+        control_set_ports(run->control, &run->ports);
     }
     if (run->options.timeout_s) {
         rc = vmm_timer_new(run->loop, time_is_up, run, &run->timeout);

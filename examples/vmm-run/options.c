@@ -75,6 +75,8 @@ static const char help[] =
     "  --console stdio|pty|unix:PATH|file:PATH[,name=NAME]\n"
     "        a virtio console (hvc0); may be given 8 times: others with a name are ports for\n"
     "        programs, /dev/virtio-ports/NAME. With stdio, --serial is none unless it is given\n"
+    "  --input keyboard|tablet|mouse\n"
+    "        may be given 4 times; see \"key\" and \"pointer\" of --control\n"
     "  --vsock CID,PATH          sockets: write \"CONNECT port\" to the unix socket PATH; port P "
     "of\n"
     "                            the host (CID 2) is the unix socket PATH_P\n"
@@ -329,6 +331,12 @@ static int parse_console(struct run_options *o, char *text)
     return wrong ? usage("--console: %s", wrong) : -1;
 }
 
+static int parse_input(struct run_options *o, const char *text)
+{
+    const char *wrong = ports_parse_input(&o->ports, text);
+    return wrong ? usage("--input: %s", wrong) : -1;
+}
+
 static int parse_vsock(struct run_options *o, char *text)
 {
     const char *wrong = ports_parse_vsock(&o->ports, text);
@@ -389,6 +397,7 @@ enum {
     OPT_NET,
     OPT_VHOST_USER,
     OPT_VSOCK,
+    OPT_INPUT,
     OPT_CONSOLE,
     OPT_NO_REBOOT,
     OPT_TIMEOUT,
@@ -421,6 +430,7 @@ static const struct option long_options[] = {
     {"net", required_argument, NULL, OPT_NET},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
     {"console", required_argument, NULL, OPT_CONSOLE},
+    {"input", required_argument, NULL, OPT_INPUT},
     {"vsock", required_argument, NULL, OPT_VSOCK},
     {"no-reboot", no_argument, NULL, OPT_NO_REBOOT},
     {"timeout", required_argument, NULL, OPT_TIMEOUT},
@@ -487,6 +497,8 @@ static int take(struct run_options *o, int option, char *value)
         return parse_share(o, value);
     case OPT_CONSOLE:
         return parse_console(o, value);
+    case OPT_INPUT:
+        return parse_input(o, value);
     case OPT_VSOCK:
         return parse_vsock(o, value);
     case OPT_NET:

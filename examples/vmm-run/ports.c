@@ -173,6 +173,73 @@ static int add_consoles(struct ports *ports, const struct port_options *options,
     return rc || !ports_use_terminal(options) ? rc : watch_window(ports, place.loop);
 }
 
+/* --input -------------------------------------------------------------------------------------- */
+
+const char *ports_parse_input(struct port_options *o, const char *text)
+{
+    static const char *const kinds[] = {"", "keyboard", "tablet", "mouse"};
+    if (o->input_count == INPUTS_MAX)
+        return "that is one too many";
+    for (uint32_t kind = VMM_INPUT_KEYBOARD; kind <= VMM_INPUT_MOUSE; kind++)
+        if (strcmp(text, kinds[kind]) == 0) {
+            o->input[o->input_count++] = kind;
+            return NULL;
+        }
+    return "it is keyboard, tablet or mouse";
+}
+
+static int add_input(struct ports *ports, uint32_t kind, struct vmm_machine *machine,
+                     struct vmm_error *err)
+{
+    char name[16];
+    struct vmm_virtio_input_options o = VMM_VIRTIO_INPUT_OPTIONS_INIT;
+    struct vmm_virtio **out = &ports->input[ports->input_count];
+    (void)snprintf(name, sizeof(name), "input%u", ports->input_count);
+    const struct vmm_virtio_place place = place_of(machine, name);
+    o.kind = kind;
+    int rc = vmm_virtio_input_new(&place, &o, out, err);
+    if (rc)
+        return rc;
+    ports->input_count++;
+    return hand_over(machine, *out, err);
+}
+
+/* The key goes to the first device that has it. */
+static int send_key(const struct ports *ports, uint32_t code, uint32_t value)
+{
+    int rc = ports->input_count ? -EINVAL : -ENODEV;
+    for (uint32_t i = 0; i < ports->input_count && rc == -EINVAL; i++)
+        rc = vmm_input_key(ports->input[i], code, value);
+    return rc;
+}
+
+int ports_key(const struct ports *ports, const char *argument)
+{
+    unsigned code, value;
+    int end = 0;
+    int n = sscanf(argument, "%u %n%u%n", &code, &end, &value, &end);
+    if (n < 1 || argument[end])
+        return -EINVAL;
+    if (n == 2)
+        return send_key(ports, code, value);
+    int rc = send_key(ports, code, 1);
+    return rc ? rc : send_key(ports, code, 0);
+}
+
+int ports_pointer(const struct ports *ports, const char *argument)
+{
+    int x, y, end = 0;
+    bool by = strncmp(argument, "by ", 3) == 0;
+    argument += by ? 3 : 0;
+    if (sscanf(argument, "%d %d%n", &x, &y, &end) != 2 || argument[end])
+        return -EINVAL;
+    int rc = ports->input_count ? -EINVAL : -ENODEV;
+    for (uint32_t i = 0; i < ports->input_count && rc == -EINVAL; i++)
+        rc = by ? vmm_input_move(ports->input[i], x, y)
+                : vmm_input_position(ports->input[i], (uint32_t)x, (uint32_t)y);
+    return rc;
+}
+
 int ports_add(struct ports *ports, const struct port_options *options, struct vmm_machine *machine,
               void (*escape)(void *ctx, uint8_t key), void *ctx, struct vmm_error *err)
 {
@@ -182,6 +249,8 @@ int ports_add(struct ports *ports, const struct port_options *options, struct vm
         rc = add_consoles(ports, options, machine, escape, ctx, err);
     if (!rc && options->vsock_path)
         rc = add_vsock(options, machine, err);
+    for (uint32_t i = 0; i < options->input_count && !rc; i++)
+        rc = add_input(ports, options->input[i], machine, err);
     return rc;
 }
 

@@ -24,6 +24,7 @@
 #include <libvmm/fwcfg.h>
 #include <libvmm/host.h>
 #include <libvmm/i8042.h>
+#include <libvmm/input.h>
 #include <libvmm/irq.h>
 #include <libvmm/loader.h>
 #include <libvmm/log.h>
