@@ -134,6 +134,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     const struct run_options *o = &run->options;
     struct vmm_machine_options m = VMM_MACHINE_OPTIONS_INIT;
     m.board = o->machine;
+    m.firmware = o->firmware;
     m.cpu = o->cpu;
     m.memory_size = o->memory;
     m.memory_max = o->memory_max;

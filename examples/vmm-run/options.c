@@ -22,7 +22,8 @@ static const char help[] =
     "  --append TEXT             the kernel's command line\n"
     "\n"
     "The machine\n"
-    "  --machine NAME            the board (micro)\n"
+    "  --machine micro|pc        the board (micro); pc starts firmware, which boots a disk\n"
+    "  --firmware FILE           of the board pc: such as /usr/share/seabios/bios-256k.bin\n"
     "  --memory SIZE[,max=SIZE]  RAM: 512M, 2G, ... (256M); up to max can be plugged while it "
     "runs\n"
     "  --cpus N                  processors (1)\n"
@@ -383,6 +384,7 @@ enum {
     OPT_CPUS,
     OPT_CPU,
     OPT_MACHINE,
+    OPT_FIRMWARE,
     OPT_SERIAL,
     OPT_DEBUG_CONSOLE,
     OPT_DEBUG_EXIT,
@@ -416,6 +418,7 @@ static const struct option long_options[] = {
     {"cpus", required_argument, NULL, OPT_CPUS},
     {"cpu", required_argument, NULL, OPT_CPU},
     {"machine", required_argument, NULL, OPT_MACHINE},
+    {"firmware", required_argument, NULL, OPT_FIRMWARE},
     {"serial", required_argument, NULL, OPT_SERIAL},
     {"debug-console", required_argument, NULL, OPT_DEBUG_CONSOLE},
     {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
@@ -467,6 +470,9 @@ static int take(struct run_options *o, int option, char *value)
         return -1;
     case OPT_MACHINE:
         o->machine = value;
+        return -1;
+    case OPT_FIRMWARE:
+        o->firmware = value;
         return -1;
     case OPT_SERIAL:
         o->serial = value;
@@ -560,7 +566,7 @@ int options_parse(struct run_options *o, int argc, char **argv)
         return usage("\"%s\" belongs to no option", argv[optind]);
     if (o->vhost_user.count && o->memory_max)
         return usage("%s", "--vhost-user does not go with memory that is plugged in later");
-    if (!o->kernel)
-        return usage("%s", "there is nothing to boot: give --kernel FILE");
+    if (!o->kernel && !o->firmware)
+        return usage("%s", "there is nothing to boot: give --kernel FILE or --firmware FILE");
     return -1;
 }

@@ -92,6 +92,31 @@ VMM_API int vmm_acpi_place(struct vmm_memory *memory, uint64_t address, uint64_t
                            const struct vmm_acpi_description *description, uint64_t *used,
                            struct vmm_error *err);
 
+/** Tables for firmware that puts them into memory itself, as the files of a firmware configuration
+ *  device (fwcfg.h); each is malloc'ed, the caller frees them. */
+struct vmm_acpi_files {
+    size_t size;
+    void *tables; /**< VMM_ACPI_FILE_TABLES */
+    size_t tables_length;
+    void *rsdp; /**< VMM_ACPI_FILE_RSDP */
+    size_t rsdp_length;
+    void *
+        script; /**< VMM_ACPI_FILE_SCRIPT: how the loader allocates, relocates and adds checksums */
+    size_t script_length;
+};
+#define VMM_ACPI_FILES_INIT                                                                        \
+    {                                                                                              \
+        sizeof(struct vmm_acpi_files), 0, 0, 0, 0, 0, 0                                            \
+    }
+#define VMM_ACPI_FILE_TABLES "etc/acpi/tables"
+#define VMM_ACPI_FILE_RSDP   "etc/acpi/rsdp"
+#define VMM_ACPI_FILE_SCRIPT "etc/table-loader"
+
+/** Build the tables and the script of QEMU's table loader (its hw/acpi/bios-linker-loader.c describes
+ *  the commands). Errors as vmm_acpi_place(). */
+VMM_API int vmm_acpi_build_files(const struct vmm_acpi_description *description,
+                                 struct vmm_acpi_files *files, struct vmm_error *err);
+
 VMM_END_DECLS
 
 #endif

@@ -72,7 +72,7 @@ struct vmm_outcome {
 
 struct vmm_machine_options {
     size_t size;
-    const char *board; /**< "micro" */
+    const char *board; /**< "micro" or "pc" */
     const char *cpu;   /**< the CPU policy, as vmm_x86_cpuid_apply_text() takes it; NULL: "host" */
     uint64_t memory_size;   /**< bytes of RAM, a multiple of 4096; 0: 256 MiB */
     uint32_t cpus;          /**< 0: 1 */
@@ -95,11 +95,13 @@ struct vmm_machine_options {
     /** Up to how many bytes of RAM in all may be plugged by vmm_machine_add_memory(); the difference to
      *  memory_size is a multiple of VMM_MACHINE_PLUG_UNIT. 0: none. */
     uint64_t memory_max;
+    /** Board "pc": the file that is its firmware, 64 KiB to 16 MiB. Needed there. */
+    const char *firmware;
 };
 #define VMM_MACHINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(struct vmm_machine_options), "micro", 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0,            \
-            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0, 0                                                      \
+            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0, 0, 0                                                   \
     }
 
 /** The boards of this build, for help texts: NULL-terminated, static. */

@@ -138,6 +138,12 @@ VMM_API struct vmm_device *vmm_pci_device(struct vmm_pci *pci);
 VMM_API int vmm_pci_add_capability(struct vmm_pci *pci, uint8_t id, const void *data,
                                    const void *writable, size_t length, uint32_t *offset);
 
+/** A device-specific byte of configuration space, from 64 on and outside of capabilities: its value after
+ *  a reset, and the bits that the guest may write (it is saved and loaded with the others). Before the
+ *  guest runs. -EINVAL: not such a byte. */
+VMM_API int vmm_pci_set_register(struct vmm_pci *pci, uint32_t offset, uint8_t value,
+                                 uint8_t writable);
+
 /** Its 256 bytes of configuration space as they are now, for what the guest wrote into a capability.
  *  The device's lock is held. */
 VMM_API const uint8_t *vmm_pci_config(const struct vmm_pci *pci);
@@ -202,6 +208,14 @@ struct vmm_pci_host_options {
     /** Deliver a message, as vmm_vm_signal_msi() does. NULL: that. */
     int (*signal_msi)(void *ctx, const struct vmm_msi *msi);
     void *signal_msi_ctx;
+    /** Of the bridge's own function; only `config_read` and `config_written`. Copied. NULL: none. */
+    const struct vmm_pci_ops *ops;
+    void *ops_ctx;
+    /** Accesses to the address register of mechanism 1 that are not of all its 32 bits, as PCs have
+     *  their reset control there; without a lock. NULL: reads are all ones, writes do nothing. */
+    uint64_t (*port_read)(void *ctx, uint64_t offset, uint32_t width);
+    void (*port_write)(void *ctx, uint64_t offset, uint32_t width, uint64_t value);
+    void *port_ctx;
 };
 #define VMM_PCI_HOST_OPTIONS_INIT                                                                  \
     {                                                                                              \
@@ -214,6 +228,8 @@ VMM_API struct vmm_pci_host *vmm_pci_host_ref(struct vmm_pci_host *host);
 /** The last reference removes all functions. Not from a callback of a device. */
 VMM_API struct vmm_pci_host *vmm_pci_host_unref(struct vmm_pci_host *host);
 VMM_API struct vmm_device *vmm_pci_host_device(struct vmm_pci_host *host);
+/** Its own function 00:00.0, for vmm_pci_set_register() and vmm_pci_config(). Not a new reference. */
+VMM_API struct vmm_pci *vmm_pci_host_function(struct vmm_pci_host *host);
 
 #define VMM_PCI_ANY_SLOT UINT32_MAX
 

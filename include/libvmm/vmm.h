@@ -7,6 +7,7 @@
 #ifndef LIBVMM_VMM_H
 #define LIBVMM_VMM_H
 
+#include <libvmm/acpi-pm.h>
 #include <libvmm/acpi.h>
 #include <libvmm/aml.h>
 #include <libvmm/backing.h>

@@ -4,6 +4,7 @@
  * memory from the given address on: RSDP, XSDT, DSDT, FACS where there is fixed hardware, FADT, MADT,
  * MCFG, the embedder's own.
  */
+#include "loader/acpi.h"
 #include "base/util.h"
 
 #include <libvmm/acpi.h>
@@ -492,8 +493,8 @@ static void build(struct image *im)
     fill_rsdp(im, xsdt);
 }
 
-int vmm_acpi_place(struct vmm_memory *memory, uint64_t address, uint64_t room,
-                   const struct vmm_acpi_description *given, uint64_t *used, struct vmm_error *err)
+int vmm_acpi_build_image(const struct vmm_acpi_description *given, uint64_t address, uint64_t room,
+                         void **data, size_t *length, struct vmm_error *err)
 {
     struct vmm_acpi_description d;
     int rc = vmm_options_copy(&d, sizeof(d), given);
@@ -507,19 +508,32 @@ int vmm_acpi_place(struct vmm_memory *memory, uint64_t address, uint64_t room,
     if (!im.data)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     build(&im);
-    rc = im.error;
-    if (rc)
-        (void)vmm_error_set(err, rc, "ACPI tables: %s (the room is %llu bytes)",
-                            rc == -ENOSPC ? "they need more room" : strerror(-rc),
-                            (unsigned long long)room);
-    if (!rc) {
-        rc = vmm_memory_write_rom(memory, address, im.data, im.length);
-        if (rc)
-            (void)vmm_error_set(err, rc, "ACPI tables at 0x%llx: there is no memory",
-                                (unsigned long long)address);
+    if (im.error) {
+        free(im.data);
+        return vmm_error_set(err, im.error, "ACPI tables: %s (the room is %llu bytes)",
+                             im.error == -ENOSPC ? "they need more room" : strerror(-im.error),
+                             (unsigned long long)room);
     }
-    if (!rc && used)
-        *used = im.length;
-    free(im.data);
+    *data = im.data;
+    *length = im.length;
+    return 0;
+}
+
+int vmm_acpi_place(struct vmm_memory *memory, uint64_t address, uint64_t room,
+                   const struct vmm_acpi_description *description, uint64_t *used,
+                   struct vmm_error *err)
+{
+    void *data;
+    size_t length;
+    int rc = vmm_acpi_build_image(description, address, room, &data, &length, err);
+    if (rc)
+        return rc;
+    rc = vmm_memory_write_rom(memory, address, data, length);
+    if (rc)
+        (void)vmm_error_set(err, rc, "ACPI tables at 0x%llx: there is no memory",
+                            (unsigned long long)address);
+    else if (used)
+        *used = length;
+    free(data);
     return rc;
 }

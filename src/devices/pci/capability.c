@@ -121,3 +121,13 @@ int vmm_pci_add_capabilities(struct vmm_pci *pci, const struct vmm_pci_options *
         rc = add_express(pci);
     return rc ? vmm_error_set(err, rc, "%s: the capabilities do not fit", o->name) : 0;
 }
+
+int vmm_pci_set_register(struct vmm_pci *pci, uint32_t offset, uint8_t value, uint8_t writable)
+{
+    bool taken = pci->last_capability && offset < pci->next_capability;
+    if (offset < PCI_HEADER_END || offset >= CONFIG_SIZE || taken)
+        return -EINVAL;
+    pci->config[offset] = pci->initial[offset] = value;
+    pci->writable[offset] = writable;
+    return 0;
+}

@@ -110,8 +110,12 @@ static uint64_t ports_read(void *ctx, uint64_t offset, uint32_t width)
 {
     struct vmm_pci_host *host = ctx;
     uint32_t where = host->config_address, nothing = UINT32_MAX >> (32 - 8 * width);
+    if (offset == 0 && width == 4)
+        return where;
     if (offset < 4)
-        return offset == 0 && width == 4 ? where : nothing;
+        return host->options.port_read
+                   ? host->options.port_read(host->options.port_ctx, offset, width)
+                   : nothing;
     uint32_t byte = (uint32_t)offset & 3;
     if (!(where & ENABLE_BIT))
         return nothing;
@@ -124,6 +128,8 @@ static void ports_write(void *ctx, uint64_t offset, uint32_t width, uint64_t val
     uint32_t where = host->config_address, byte = (uint32_t)offset & 3;
     if (offset == 0 && width == 4)
         host->config_address = (uint32_t)value & 0x80fffffcu;
+    else if (offset < 4 && host->options.port_write)
+        host->options.port_write(host->options.port_ctx, offset, width, value);
     else if (offset >= 4 && (where & ENABLE_BIT))
         write_any(host, where >> 8 & 0xffff, (where & 0xfc) + byte, width, value);
 }
@@ -257,6 +263,8 @@ static int add_self(struct vmm_pci_host *host, struct vmm_error *err)
     o.device_id = host->options.device_id ? host->options.device_id : 0x0008;
     o.class_code = 0x060000;
     o.device = host->device;
+    o.ops = host->options.ops;
+    o.ctx = host->options.ops_ctx;
     int rc = vmm_pci_new(&o, &host->self, err);
     if (!rc) {
         host->self->host = host;
@@ -350,4 +358,9 @@ struct vmm_pci_host *vmm_pci_host_unref(struct vmm_pci_host *host)
 struct vmm_device *vmm_pci_host_device(struct vmm_pci_host *host)
 {
     return host->device;
+}
+
+struct vmm_pci *vmm_pci_host_function(struct vmm_pci_host *host)
+{
+    return host->self;
 }

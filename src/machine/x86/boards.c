@@ -3,6 +3,7 @@
 #include "machine/internal.h"
 
 extern const struct vmm_board vmm_board_micro;
+extern const struct vmm_board vmm_board_pc;
 
-const struct vmm_board *const vmm_arch_boards[] = {&vmm_board_micro, NULL};
-const char *const vmm_arch_board_names[] = {"micro", NULL};
+const struct vmm_board *const vmm_arch_boards[] = {&vmm_board_micro, &vmm_board_pc, NULL};
+const char *const vmm_arch_board_names[] = {"micro", "pc", NULL};

@@ -6,9 +6,9 @@
  */
 #include "machine/x86/micro.h"
 #include "base/util.h"
+#include "machine/x86/processors.h"
 #include "vm/ioctl.h"
 
-#include <libvmm/assist.h>
 #include <libvmm/debugport.h>
 #include <libvmm/kvm.h>
 #include <libvmm/pci.h>
@@ -16,7 +16,6 @@
 #include <libvmm/virtio.h>
 #include <libvmm/x86-boot.h>
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -223,37 +222,10 @@ static void destroy(struct vmm_machine *m)
 
 /* Processors ----------------------------------------------------------------------------------- */
 
-static int wants_assist(struct vmm_machine *m)
-{
-    struct vmm_host_info info = VMM_HOST_INFO_INIT;
-    if (m->options.assist != VMM_ASSIST_AUTO)
-        return m->options.assist == VMM_ASSIST_ON;
-    return vmm_host_get_info(m->host, &info) == 0 && info.flavour == VMM_FLAVOUR_PVM;
-}
-
-static int make_cpuid(struct vmm_machine *m, struct vmm_error *err)
-{
-    struct micro *micro = m->board_data;
-    int rc = vmm_x86_cpuid_new(m->host, &micro->cpuid);
-    if (rc)
-        return vmm_error_set(err, rc, "KVM_GET_SUPPORTED_CPUID: %s", strerror(-rc));
-    return vmm_x86_cpuid_apply_text(micro->cpuid, m->options.cpu, err);
-}
-
 static int set_up_vcpu(struct vmm_machine *m, struct vmm_vcpu *vcpu, struct vmm_error *err)
 {
     struct micro *micro = m->board_data;
-    struct vmm_x86_topology topology = VMM_X86_TOPOLOGY_INIT;
-    topology.cpus = m->options.cpus;
-    int rc = micro->cpuid ? 0 : make_cpuid(m, err);
-    if (!rc)
-        rc = vmm_x86_cpuid_set(micro->cpuid, vcpu, &topology, err);
-    if (!rc && wants_assist(m)) {
-        rc = vmm_x86_assist_set(vcpu, VMM_X86_ASSIST_ON, NULL, NULL);
-        if (rc)
-            (void)vmm_error_set(err, rc, "emulation assist: %s", strerror(-rc));
-    }
-    return rc;
+    return vmm_board_set_up_vcpu(m, &micro->cpuid, vcpu, err);
 }
 
 /* Loading -------------------------------------------------------------------------------------- */
@@ -391,12 +363,6 @@ static int power_button(struct vmm_machine *m)
     return vmm_pm_raise(micro->pm, VMM_PM_POWER_BUTTON);
 }
 
-static void describe(struct vmm_vcpu *vcpu, const struct vmm_exit *exit, char *text, size_t size)
-{
-    if (vmm_x86_describe_exit(vcpu, exit, text, size) < 0)
-        (void)snprintf(text, size, "vCPU %u: %s\n", vmm_vcpu_id(vcpu), vmm_exit_name(exit->reason));
-}
-
 const struct vmm_board vmm_board_micro = {
     .name = "micro",
     .vm_options = vm_options,
@@ -407,6 +373,6 @@ const struct vmm_board vmm_board_micro = {
     .power_button = power_button,
     .memory_event = vmm_micro_memory_event,
     .set_smbios = set_smbios,
-    .describe = describe,
+    .describe = vmm_board_describe,
     .destroy = destroy,
 };
