@@ -17,6 +17,7 @@
 
 #define EVENT_PORT 0x90
 #define EVENT_MMIO (GUEST_MMIO + 0x100000)
+#define COALESCED  (GUEST_MMIO + 0x2000) /* the second region */
 
 /* Each ends by a write to port 0xf4. */
 GUEST(port_write, 64, "1: outb %al, $0x80\n dec %ecx\n jnz 1b\n outb %al, $0xf4");
@@ -37,6 +38,7 @@ static const struct kind kinds[] = {
     {"mmio-write", "MMIO write, 4 bytes", mmio_write_start, mmio_write_end, GUEST_MMIO},
     {"mmio-read", "MMIO read, 4 bytes", mmio_read_start, mmio_read_end, GUEST_MMIO},
     {"port-event", "ioeventfd, port", port_event_start, port_event_end, 0},
+    {"mmio-collected", "MMIO write, coalesced", mmio_write_start, mmio_write_end, COALESCED},
     {"mmio-event", "ioeventfd, MMIO", mmio_write_start, mmio_write_end, EVENT_MMIO},
 };
 
@@ -103,6 +105,7 @@ static void add_events(struct bench_guest *g, int fd)
     e.address = EVENT_PORT;
     e.length = 1;
     bench_need(vmm_vm_ioeventfd_add(g->vm, &e) == 0, "the port's ioeventfd");
+    bench_need(vmm_vm_coalesce_add(g->vm, VMM_SPACE_MMIO, COALESCED, 0x1000) == 0, "coalescing");
     e.space = VMM_SPACE_MMIO;
     e.address = EVENT_MMIO;
     e.length = 4;
@@ -121,8 +124,13 @@ static void run_floor(struct bench_guest *g)
 {
     struct kvm_run *run = vmm_vcpu_kvm_run(g->vcpu);
     int fd = vmm_vcpu_fd(g->vcpu);
+    struct kvm_coalesced_mmio_ring *ring =
+        (void *)((char *)run + vmm_vm_capability(g->vm, KVM_CAP_COALESCED_MMIO) * 4096);
+    uint32_t most = (4096 - sizeof(*ring)) / sizeof(ring->coalesced_mmio[0]);
     for (;;) {
         bench_need(ioctl(fd, KVM_RUN, 0) == 0, "KVM_RUN");
+        for (; ring->first != ring->last; ring->first = (ring->first + 1) % most)
+            memcpy((void *)(uintptr_t)&device_register, ring->coalesced_mmio[ring->first].data, 4);
         uint8_t *data = (uint8_t *)run + run->io.data_offset;
         if (run->exit_reason == KVM_EXIT_IO && run->io.port == 0xf4)
             return;

@@ -96,6 +96,20 @@ VMM_API int vmm_vm_ioeventfd_add(struct vmm_vm *vm, const struct vmm_ioeventfd *
 /** The same description as it was added with. */
 VMM_API int vmm_vm_ioeventfd_remove(struct vmm_vm *vm, const struct vmm_ioeventfd *event);
 
+/**
+ * Let KVM collect the guest's writes to a range (coalesced MMIO, and ports where the host can) instead of
+ * leaving the guest for each. They reach the I/O handler in their order, before whatever a vCPU exits for next;
+ * without an exit, when vmm_vcpu_drain() is called or KVM's ring is full. For registers that are
+ * written much and whose effect can wait: frame buffers by window, index registers.
+ * @param space  VMM_SPACE_…; @param length  bytes, up to 4 GiB
+ * -ENOTSUP: the host has no such capability; -ENOSPC: it has no room for more ranges. Thread-safe.
+ */
+VMM_API int vmm_vm_coalesce_add(struct vmm_vm *vm, uint32_t space, uint64_t address,
+                                uint64_t length);
+/** Writes that were collected still arrive. */
+VMM_API int vmm_vm_coalesce_remove(struct vmm_vm *vm, uint32_t space, uint64_t address,
+                                   uint64_t length);
+
 VMM_END_DECLS
 
 #endif

@@ -152,6 +152,11 @@ VMM_API int vmm_vcpu_run(struct vmm_vcpu *vcpu, struct vmm_exit *exit);
  *  the instruction has a further access (one that crosses pages); vmm_vcpu_run() returns with it. */
 VMM_API int vmm_vcpu_complete(struct vmm_vcpu *vcpu);
 
+/** Hand the writes that KVM has collected (vmm_vm_coalesce_add()) to this vCPU's I/O handler now: for a device
+ *  that wants to know how things stand while the guest does not exit. Thread-safe, but not from inside an
+ *  I/O handler nor with a device's lock held. */
+VMM_API void vmm_vcpu_drain(struct vmm_vcpu *vcpu);
+
 /** Make the running, or the next, vmm_vcpu_run() return VMM_EXIT_KICKED; kicks that come before it
  *  returns are one. Never lost; its signal can arrive late and make one more. Async-signal-safe. */
 VMM_API void vmm_vcpu_kick(struct vmm_vcpu *vcpu);

@@ -25,6 +25,7 @@
 struct vmm_vcpu {
     /* What the run loop touches with each exit comes first. */
     struct kvm_run *run;
+    struct kvm_coalesced_mmio_ring *ring; /* NULL: the host collects no writes */
     int fd;
     _Atomic uint32_t request; /* a futex */
     struct vmm_io_handler io;

@@ -4,6 +4,7 @@
  * two exits that the handler answers there is no system call but KVM_RUN, no lock and no allocation.
  */
 #include "base/util.h"
+#include "vcpu/coalesce.h"
 #include "vcpu/control.h"
 #include "vcpu/internal.h"
 
@@ -218,6 +219,8 @@ static int enter_guest(struct vmm_vcpu *vcpu, struct vmm_exit *exit)
     int error = vmm_vcpu_enter_guest(vcpu);
     vcpu->io_pending = false;
     vcpu->synced = vcpu->sync;
+    if (vcpu->ring && vmm_coalesce_waiting(vcpu->ring))
+        vmm_vcpu_drain(vcpu);
     return error ? interrupted(vcpu, error, exit) : dispatch(vcpu, exit);
 }
 

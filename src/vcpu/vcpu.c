@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The vCPU object. Running it is in run.c, kicks and pauses in control.c, threads in thread.c. */
 #include "base/util.h"
+#include "vcpu/coalesce.h"
 #include "vcpu/internal.h"
 #include "vm/ioctl.h"
 
@@ -51,6 +52,7 @@ static int create(struct vmm_vcpu *vcpu, struct vmm_error *err)
         return vmm_error_set(err, -errno, "mapping the state of vCPU %u: %s", vcpu->id,
                              strerror(errno));
     vcpu->run = run;
+    vcpu->ring = vmm_coalesce_ring(vcpu);
     rc = vcpu->memory ? attach_memory(vcpu, err) : 0;
     return rc ? rc : vmm_arch_vcpu_init(vcpu, err);
 }

@@ -23,8 +23,9 @@ struct vmm_vm {
     struct vmm_host *host;
     struct vmm_vm_options options;
     _Atomic uint64_t guest_errors;
-    pthread_mutex_t irq_lock; /* guards all below */
-    uint16_t *line_levels;    /* how many lines hold each GSI high */
+    pthread_mutex_t coalesce_lock; /* the ring of collected writes; above devices' locks */
+    pthread_mutex_t irq_lock;      /* guards all below */
+    uint16_t *line_levels;         /* how many lines hold each GSI high */
     struct vmm_routes routes;
 };
 

@@ -48,6 +48,7 @@ int vmm_vm_new(struct vmm_host *host, const struct vmm_vm_options *options, stru
     vm->fd = -1;
     vm->host = vmm_host_ref(host);
     pthread_mutex_init(&vm->irq_lock, NULL);
+    pthread_mutex_init(&vm->coalesce_lock, NULL);
     int rc = vmm_options_copy(&vm->options, sizeof(vm->options), options ? options : &defaults);
     if (rc)
         (void)vmm_error_set(err, rc, "VM options: a structure of another version");
@@ -74,6 +75,7 @@ struct vmm_vm *vmm_vm_unref(struct vmm_vm *vm)
     vmm_irq_fini(vm);
     if (vm->fd >= 0)
         close(vm->fd);
+    pthread_mutex_destroy(&vm->coalesce_lock);
     pthread_mutex_destroy(&vm->irq_lock);
     vmm_host_unref(vm->host);
     free(vm);

@@ -2,6 +2,8 @@
 /* One vCPU: modes, the exits of ports and memory, completing an instruction, and wrong calls. */
 #include "guest.h"
 
+#include <libvmm/irq.h>
+
 GUEST(real, 16,
       "   mov $0x1234, %ax\n"
       "   out %ax, $0x50\n"
@@ -29,6 +31,86 @@ GUEST(longmode, 64,
       "   out %eax, $0x51\n"
       "1: hlt\n"
       "   jmp 1b\n");
+
+/* Three writes that may wait, one that does not, one that waits. */
+GUEST(collected, 32,
+      "   movl $1, 0xd0000000\n"
+      "   movl $2, 0xd0000004\n"
+      "   movw $3, 0xd0000008\n"
+      "   mov $4, %al\n"
+      "   out %al, $0x50\n"
+      "   movl $5, 0xd0000000\n"
+      "   mov $6, %al\n"
+      "   out %al, $0x51\n"
+      "1: hlt\n"
+      "   jmp 1b\n");
+
+struct seen {
+    struct {
+        uint64_t address;
+        uint32_t width, value;
+    } io[32];
+    uint32_t count;
+};
+
+static int see(struct seen *s, uint64_t address, const void *data, uint32_t width)
+{
+    assert_true(s->count < 32);
+    s->io[s->count].address = address;
+    s->io[s->count].width = width;
+    memcpy(&s->io[s->count++].value, data, width);
+    return 0;
+}
+
+static int see_port(void *ctx, uint16_t port, void *data, uint32_t width, uint32_t count,
+                    bool write)
+{
+    assert_true(write && count == 1);
+    return see(ctx, port, data, width);
+}
+
+static int see_mmio(void *ctx, uint64_t address, void *data, uint32_t width, bool write)
+{
+    assert_true(write);
+    return see(ctx, address, data, width);
+}
+
+static void collected_writes_come_in_order(void **state)
+{
+    static const struct vmm_io_handler handler = {
+        .size = sizeof(handler), .port = see_port, .mmio = see_mmio};
+    static const struct seen wanted = {{{0xd0000000, 4, 1},
+                                        {0xd0000004, 4, 2},
+                                        {0xd0000008, 2, 3},
+                                        {0x50, 1, 4},
+                                        {0xd0000000, 4, 5},
+                                        {0x51, 1, 6}},
+                                       6};
+    struct guest g;
+    struct seen seen = {.count = 0};
+    struct vmm_exit exit = VMM_EXIT_INIT;
+    (void)state;
+    guest_start(&g, collected, 32, VMM_IRQCHIP_NONE);
+    assert_int_equal(vmm_vcpu_set_io(g.cpus[0], &handler, &seen), 0);
+    int rc = vmm_vm_coalesce_add(g.vm, VMM_SPACE_MMIO, 0xd0000000, 0x1000);
+    if (rc == -ENOTSUP) {
+        fprintf(stderr, "SKIP: KVM_CAP_COALESCED_MMIO is missing\n");
+        guest_free(&g);
+        skip();
+    }
+    assert_int_equal(rc, 0);
+    guest_run_to(&g, VMM_EXIT_HALT, &exit);
+    assert_memory_equal(&seen, &wanted, sizeof(wanted));
+    assert_int_equal(vmm_vcpu_exit_count(g.cpus[0], VMM_EXIT_MMIO), 0); /* none was an exit */
+    vmm_vcpu_drain(g.cpus[0]);
+    assert_int_equal(seen.count, wanted.count);
+    assert_int_equal(vmm_vm_coalesce_remove(g.vm, VMM_SPACE_MMIO, 0xd0000000, 0x1000), 0);
+    assert_int_equal(vmm_vm_coalesce_add(g.vm, VMM_SPACE_MMIO, 0xd0000000, 0), -EINVAL);
+    assert_int_equal(vmm_vm_coalesce_add(g.vm, VMM_SPACE_MMIO, UINT64_MAX, 2), -EINVAL);
+    assert_int_equal(vmm_vm_coalesce_add(g.vm, VMM_SPACE_PORT, 0xfff0, 0x20), -EINVAL);
+    assert_int_equal(vmm_vm_coalesce_add(g.vm, 7, 0, 1), -EINVAL);
+    guest_free(&g);
+}
 
 static void runs_in_real_mode(void **state)
 {
@@ -368,6 +450,7 @@ static void every_exit_has_a_name(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(collected_writes_come_in_order),
         cmocka_unit_test(runs_in_real_mode),
         cmocka_unit_test(runs_in_protected_mode),
         cmocka_unit_test(runs_in_long_mode),
