@@ -3,9 +3,25 @@
 #include "drives.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
-const char *const drives_buses[] = {"virtio", "ahci", NULL};
+const char *const drives_buses[] = {"virtio", "ahci", "ide", NULL};
+
+const char *cdrom_parse(struct cdrom_option *option, char *text)
+{
+    char *key = strchr(text, ',');
+    option->bus = DISK_ON_AHCI;
+    if (key) {
+        *key++ = '\0';
+        if (strcmp(key, "if=ide") == 0)
+            option->bus = DISK_ON_IDE;
+        else if (strcmp(key, "if=ahci") != 0)
+            return key;
+    }
+    option->file = strcmp(text, "none") == 0 ? NULL : text;
+    return NULL;
+}
 
 void drives_init(struct drives *drives, struct vmm_machine *machine)
 {
@@ -32,17 +48,57 @@ static int need_ahci(struct drives *drives, struct vmm_error *err)
     return rc;
 }
 
+/* At the interrupts of PCs. */
+static int need_ide(struct drives *drives, struct vmm_error *err)
+{
+    struct vmm_ide_options o = VMM_IDE_OPTIONS_INIT;
+    struct vmm_pci_host *host = vmm_machine_pci(drives->machine);
+    int rc = 0;
+    if (drives->ide)
+        return 0;
+    if (!host)
+        return vmm_error_set(err, -ENODEV, "IDE wants a machine with PCI: --transport pci");
+    o.name = "ide0";
+    o.vm = vmm_machine_vm(drives->machine);
+    o.memory = vmm_machine_memory(drives->machine);
+    o.loop = vmm_machine_loop(drives->machine);
+    o.ports = vmm_machine_ports(drives->machine);
+    for (uint32_t i = 0; i < 2 && !rc; i++)
+        rc = vmm_irq_line_new(o.vm, 14 + i, &o.irq[i]);
+    if (rc)
+        (void)vmm_error_set(err, rc, "IDE's interrupts: %s", strerror(-rc));
+    else
+        rc = vmm_ide_new(&o, &drives->ide, err);
+    if (rc) {
+        vmm_irq_line_free(o.irq[0]);
+        vmm_irq_line_free(o.irq[1]);
+        return rc;
+    }
+    rc = vmm_pci_host_add(host, vmm_ide_pci(drives->ide), VMM_PCI_ANY_SLOT, 0, err);
+    if (!rc)
+        rc = vmm_machine_add_device(drives->machine, vmm_pci_device(vmm_ide_pci(drives->ide)));
+    return rc;
+}
+
+static int plug(struct drives *drives, uint32_t bus, const struct vmm_drive_options *o,
+                struct vmm_error *err)
+{
+    int rc = bus == DISK_ON_IDE ? need_ide(drives, err) : need_ahci(drives, err);
+    if (rc)
+        return rc;
+    return bus == DISK_ON_IDE ? vmm_ide_plug(drives->ide, drives->ide_used++, o, err)
+                              : vmm_ahci_plug(drives->ahci, drives->ahci_used++, o, err);
+}
+
 int drives_add_disk(struct drives *drives, uint32_t bus, struct vmm_block *block,
                     const char *serial, bool read_only, struct vmm_error *err)
 {
     struct vmm_drive_options o = VMM_DRIVE_OPTIONS_INIT;
-    (void)bus;
-    int rc = need_ahci(drives, err);
     o.type = VMM_DRIVE_DISK;
     o.block = block;
     o.serial = serial;
     o.read_only = read_only;
-    return rc ? rc : vmm_ahci_plug(drives->ahci, drives->ahci_used++, &o, err);
+    return plug(drives, bus, &o, err);
 }
 
 static int open_iso(struct drives *drives, const char *file, struct vmm_block **out,
@@ -59,14 +115,16 @@ int drives_add_cdrom(struct drives *drives, const struct cdrom_option *option,
                      struct vmm_error *err)
 {
     struct vmm_drive_options o = VMM_DRIVE_OPTIONS_INIT;
-    int rc = need_ahci(drives, err);
-    if (!rc && option->file)
+    int rc = 0;
+    if (option->file)
         rc = open_iso(drives, option->file, &o.block, err);
     if (rc)
         return rc;
     o.type = VMM_DRIVE_CDROM;
-    drives->cdrom_port[drives->cdroms++] = drives->ahci_used;
-    rc = vmm_ahci_plug(drives->ahci, drives->ahci_used++, &o, err);
+    drives->cdrom_bus[drives->cdroms] = option->bus;
+    drives->cdrom_port[drives->cdroms++] =
+        option->bus == DISK_ON_IDE ? drives->ide_used : drives->ahci_used;
+    rc = plug(drives, option->bus, &o, err);
     vmm_block_unref(o.block);
     return rc;
 }
@@ -77,9 +135,11 @@ int drives_change(struct drives *drives, uint32_t number, const char *file, bool
     if (number >= drives->cdroms)
         return -ENOENT;
     int rc = file ? open_iso(drives, file, &block, NULL) : 0;
-    if (!rc)
-        rc = vmm_ahci_set_medium(drives->ahci, drives->cdrom_port[number], block,
-                                 force ? VMM_MEDIUM_FORCE : 0, NULL);
+    uint32_t flags = force ? VMM_MEDIUM_FORCE : 0, port = drives->cdrom_port[number];
+    if (!rc && drives->cdrom_bus[number] == DISK_ON_IDE)
+        rc = vmm_ide_set_medium(drives->ide, port, block, flags, NULL);
+    else if (!rc)
+        rc = vmm_ahci_set_medium(drives->ahci, port, block, flags, NULL);
     vmm_block_unref(block);
     return rc;
 }
@@ -87,4 +147,5 @@ int drives_change(struct drives *drives, uint32_t number, const char *file, bool
 void drives_forget(struct drives *drives)
 {
     drives->ahci = vmm_ahci_unref(drives->ahci);
+    drives->ide = vmm_ide_unref(drives->ide);
 }

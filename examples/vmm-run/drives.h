@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Disks and CD-ROMs on controllers: --disk …,if=ahci and --cdrom, and their media while the guest runs. */
+/* Disks and CD-ROMs on controllers: --disk …,if=ahci|ide and --cdrom, and their media while the guest runs. */
 #ifndef VMM_RUN_DRIVES_H
 #define VMM_RUN_DRIVES_H
 
@@ -12,10 +12,12 @@
 enum {
     DISK_ON_VIRTIO,
     DISK_ON_AHCI,
+    DISK_ON_IDE,
 };
 
 struct cdrom_option {
     const char *file; /* NULL: an empty drive */
+    uint32_t bus;     /* DISK_ON_AHCI or DISK_ON_IDE */
 };
 
 /* The names of the attachments, for if=; they end with NULL. */
@@ -24,10 +26,15 @@ extern const char *const drives_buses[];
 struct drives {
     struct vmm_machine *machine;
     struct vmm_ahci *ahci;
+    struct vmm_ide *ide;
     uint32_t ahci_used; /* ports */
-    uint32_t cdrom_port[CDROMS_MAX];
+    uint32_t ide_used;  /* drives */
+    uint32_t cdrom_port[CDROMS_MAX], cdrom_bus[CDROMS_MAX];
     uint32_t cdroms;
 };
+
+/* FILE[,if=ahci|ide], cut up in place; NULL, or what is wrong. FILE may be "none". */
+const char *cdrom_parse(struct cdrom_option *option, char *text);
 
 void drives_init(struct drives *drives, struct vmm_machine *machine);
 /* Put a disk on the controller of kind `bus`, which is made when it is first wanted. */

@@ -40,8 +40,8 @@ static const char help[] =
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
     "        into a raw image what looks like another. With nbd the file is a URI, such as\n"
     "        nbd://HOST/EXPORT or nbd+unix:///?socket=PATH. Keys:\n"
-    "          if=virtio|ahci         how the guest reaches it (virtio); AHCI wants PCI, see\n"
-    "                                 --transport\n"
+    "          if=virtio|ahci|ide     how the guest reaches it (virtio); the others want PCI,\n"
+    "                                 see --transport\n"
     "          readonly=on, serial=TEXT, queues=N\n"
     "          backing=on             open the other files that a qcow2 image names\n"
     "          snapshot=on            the image is only read; what is written is forgotten\n"
@@ -65,9 +65,10 @@ static const char help[] =
     "                                 the host (127.0.0.1) go to the guest; may be repeated\n"
     "          restrict=on            of \"user\": the guest reaches nothing else\n"
     "          host=on                of \"user\": 10.0.2.2 is the host's own 127.0.0.1\n"
-    "  --cdrom FILE|none         an image in a CD-ROM drive on AHCI, or an empty one; twice. See "
+    "  --cdrom FILE|none[,if=ahci|ide]\n"
+    "        an image in a CD-ROM drive (on AHCI), or an empty drive; may be given twice. See "
     "eject\n"
-    "                            and change of --control\n"
+    "        and change of --control\n"
     "  --share DIR,tag=TAG[,readonly=on]\n"
     "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
     "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
@@ -314,6 +315,12 @@ static int parse_disk(struct run_options *o, char *text)
     return -1;
 }
 
+static int parse_cdrom(struct run_options *o, char *text)
+{
+    const char *wrong = cdrom_parse(&o->cdroms[o->cdrom_count++], text);
+    return wrong ? usage("--cdrom: \"%s\" is neither if=ahci nor if=ide", wrong) : -1;
+}
+
 static int parse_share(struct run_options *o, char *text)
 {
     const char *wrong = share_parse(&o->shares, text);
@@ -490,8 +497,7 @@ static int take(struct run_options *o, int option, char *value)
     case OPT_CDROM:
         if (o->cdrom_count == CDROMS_MAX)
             return usage("--cdrom: \"%s\" is one too many", value);
-        o->cdroms[o->cdrom_count++].file = strcmp(value, "none") == 0 ? NULL : value;
-        return -1;
+        return parse_cdrom(o, value);
     case OPT_PMEM:
         if (o->pmem.count == PMEMS_MAX)
             return usage("--pmem: \"%s\" is one too many", value);

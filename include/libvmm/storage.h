@@ -81,6 +81,44 @@ VMM_API int vmm_ahci_unplug(struct vmm_ahci *ahci, uint32_t port);
 VMM_API int vmm_ahci_set_medium(struct vmm_ahci *ahci, uint32_t port, struct vmm_block *block,
                                 uint32_t flags, struct vmm_error *err);
 
+/* IDE ------------------------------------------------------------------------------------------ */
+
+#define VMM_IDE_DRIVES 4u /**< primary master and slave, secondary master and slave */
+
+/** IDE as of Intel's PIIX3: two channels at their old ports (1f0 and 3f6, 170 and 376), PIO and bus-master
+ *  DMA. The guest's firmware need not set it up. */
+struct vmm_ide;
+
+struct vmm_ide_options {
+    size_t size;
+    const char *name;
+    struct vmm_vm *vm;         /**< for guest errors; held; NULL: they are not reported */
+    struct vmm_memory *memory; /**< held */
+    struct vmm_loop *loop;     /**< held; that of all its disks */
+    struct vmm_bus *ports;     /**< where the channels answer; it holds the device */
+    struct vmm_irq_line
+        *irq[2]; /**< of the channels: PCs have IRQ 14 and 15. Taken over on success */
+};
+#define VMM_IDE_OPTIONS_INIT                                                                       \
+    {                                                                                              \
+        .size = sizeof(struct vmm_ide_options)                                                     \
+    }
+
+/** -EEXIST: the ports are taken; -EINVAL: the text says. */
+VMM_API int vmm_ide_new(const struct vmm_ide_options *options, struct vmm_ide **out,
+                        struct vmm_error *err);
+VMM_API struct vmm_ide *vmm_ide_ref(struct vmm_ide *ide);
+VMM_API struct vmm_ide *vmm_ide_unref(struct vmm_ide *ide);
+/** Its function, to be put on a bridge (PCs: function 1 of the south bridge). Not a new reference.
+ *  Thread-safe. */
+VMM_API struct vmm_pci *vmm_ide_pci(struct vmm_ide *ide);
+/** Put a drive on a channel; set-up only. -EEXIST: there is one; -EINVAL: the text says. */
+VMM_API int vmm_ide_plug(struct vmm_ide *ide, uint32_t number,
+                         const struct vmm_drive_options *drive, struct vmm_error *err);
+/** As vmm_ahci_set_medium(). */
+VMM_API int vmm_ide_set_medium(struct vmm_ide *ide, uint32_t number, struct vmm_block *block,
+                               uint32_t flags, struct vmm_error *err);
+
 VMM_END_DECLS
 
 #endif

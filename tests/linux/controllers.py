@@ -92,7 +92,7 @@ def on_controller(bus):
     try:
         disk = image(folder + "/disk", 64)
         with guest(["--disk", f"{disk},format=raw,if={bus},serial=SN-{bus}", "--cdrom",
-                    iso(folder, "first"), "--control", socket]) as console:
+                    iso(folder, "first") + f",if={bus}", "--control", socket]) as console:
             digest = use_disk(console, "/dev/sda")
             command(console, "smartctl -a /dev/sda", rf"Serial Number: *SN-{bus}", 30)
             console.expect("overall-health self-assessment test result: PASSED", 30)
@@ -114,7 +114,7 @@ def main():
     if not (shutil.which("xorriso") and os.path.exists("/sbin/e2fsck")):
         tests.skip("controllers", "needs xorriso and e2fsck (Debian: xorriso, e2fsprogs)")
         tests.end()
-    for bus in ("ahci",):
+    for bus in ("ahci", "ide"):
         tests.run(f"disk and CD-ROM on {bus}", on_controller, bus)
     tests.end()
 
