@@ -96,6 +96,7 @@ static uint16_t used_index(struct world *w, uint32_t queue)
 static void offer_all(struct world *w, uint32_t queue)
 {
     uint64_t avail = ring_at(queue) + 0x1000;
+    uint16_t before = w->avail[queue];
     w->used[queue] = used_index(w, queue);
     for (; (uint16_t)(w->avail[queue] - w->used[queue]) < SIZE; w->avail[queue]++) {
         uint32_t slot = w->avail[queue] % SIZE;
@@ -105,6 +106,8 @@ static void offer_all(struct world *w, uint32_t queue)
         }
         vmm_memory_store_u16(w->d.memory, avail + 4 + 2 * slot, (uint16_t)slot);
     }
+    if (w->avail[queue] == before)
+        return;
     vmm_memory_store_u16(w->d.memory, avail + 2, w->avail[queue]);
     set_reg(&w->d, 0x50, queue);
 }
@@ -128,11 +131,14 @@ static void still_alive(struct world *w)
 {
     unsigned before = w->far.frames;
     begin(w);
-    for (int i = 0; i < 500 && (w->far.frames < before + 100 || used_index(w, 0) == 0); i++) {
+    uint64_t end = vmm_loop_now(w->d.loop) + UINT64_C(20000000000); /* the other thread may wait */
+    while (vmm_loop_now(w->d.loop) < end &&
+           (w->far.frames < before + 100 || used_index(w, 0) == 0)) {
         offer_all(w, 0);
         offer_all(w, 1);
         (void)vmm_loop_dispatch(w->d.loop, 10);
     }
+    assert_int_equal(reg(&w->d, 0x70), OK_STATUS);
     assert_true(w->far.frames >= before + 100);
     assert_true(used_index(w, 0) > 0);
     assert_int_equal(reg(&w->d, 0x70), OK_STATUS);
