@@ -71,6 +71,8 @@ int devices_add(const struct run_options *options, struct disks *disks, struct d
         rc = add_disk(disks, drives, machine, &options->disks[i], i, err);
     for (uint32_t i = 0; i < options->cdrom_count && !rc; i++)
         rc = drives_add_cdrom(drives, &options->cdroms[i], err);
+    if (!rc && options->floppy)
+        rc = drives_add_floppy(drives, options->floppy, err);
     if (!rc && options->rng)
         rc = add_rng(machine, err);
     if (!rc)

@@ -101,12 +101,12 @@ int drives_add_disk(struct drives *drives, uint32_t bus, struct vmm_block *block
     return plug(drives, bus, &o, err);
 }
 
-static int open_iso(struct drives *drives, const char *file, struct vmm_block **out,
-                    struct vmm_error *err)
+static int open_image(struct drives *drives, const char *file, bool read_only,
+                      struct vmm_block **out, struct vmm_error *err)
 {
     struct vmm_block_raw_options o = VMM_BLOCK_RAW_OPTIONS_INIT;
     o.path = file;
-    o.read_only = 1;
+    o.read_only = read_only;
     o.threads = 2;
     return vmm_block_raw_new(vmm_machine_loop(drives->machine), &o, out, err);
 }
@@ -117,7 +117,7 @@ int drives_add_cdrom(struct drives *drives, const struct cdrom_option *option,
     struct vmm_drive_options o = VMM_DRIVE_OPTIONS_INIT;
     int rc = 0;
     if (option->file)
-        rc = open_iso(drives, option->file, &o.block, err);
+        rc = open_image(drives, option->file, true, &o.block, err);
     if (rc)
         return rc;
     o.type = VMM_DRIVE_CDROM;
@@ -129,12 +129,56 @@ int drives_add_cdrom(struct drives *drives, const struct cdrom_option *option,
     return rc;
 }
 
+/* Where firmware and Linux look for the kind of drive: 3.5", 1.44 MB. */
+static void tell_cmos(struct vmm_bus *ports)
+{
+    (void)vmm_bus_write(ports, 0x70, 1, 0x10);
+    (void)vmm_bus_write(ports, 0x71, 1, 0x40);
+}
+
+static int make_floppy(struct drives *drives, struct vmm_block *block, struct vmm_error *err)
+{
+    struct vmm_floppy_options o = VMM_FLOPPY_OPTIONS_INIT;
+    o.name = "floppy0";
+    o.loop = vmm_machine_loop(drives->machine);
+    o.dma = drives->dma;
+    o.block = block;
+    int rc = vmm_irq_line_new(vmm_machine_vm(drives->machine), 6, &o.irq);
+    if (rc)
+        return vmm_error_set(err, rc, "the floppy's interrupt: %s", strerror(-rc));
+    rc = vmm_floppy_new(&o, &drives->floppy, err);
+    if (rc)
+        vmm_irq_line_free(o.irq);
+    return rc;
+}
+
+int drives_add_floppy(struct drives *drives, const char *file, struct vmm_error *err)
+{
+    struct vmm_bus *ports = vmm_machine_ports(drives->machine);
+    struct vmm_block *block = NULL;
+    if (!ports)
+        return vmm_error_set(err, -ENODEV, "a floppy wants a machine with ports");
+    int rc = vmm_dma_new("dma0", vmm_machine_memory(drives->machine), &drives->dma);
+    if (rc)
+        return vmm_error_set(err, rc, "DMA: %s", strerror(-rc));
+    rc = vmm_dma_attach(drives->dma, ports, err);
+    rc = rc ? rc : open_image(drives, file, false, &block, err);
+    rc = rc ? rc : make_floppy(drives, block, err);
+    vmm_block_unref(block);
+    rc = rc ? rc : vmm_floppy_attach(drives->floppy, ports, err);
+    rc = rc ? rc : vmm_machine_add_device(drives->machine, vmm_dma_device(drives->dma));
+    rc = rc ? rc : vmm_machine_add_device(drives->machine, vmm_floppy_device(drives->floppy));
+    if (!rc)
+        tell_cmos(ports);
+    return rc;
+}
+
 int drives_change(struct drives *drives, uint32_t number, const char *file, bool force)
 {
     struct vmm_block *block = NULL;
     if (number >= drives->cdroms)
         return -ENOENT;
-    int rc = file ? open_iso(drives, file, &block, NULL) : 0;
+    int rc = file ? open_image(drives, file, true, &block, NULL) : 0;
     uint32_t flags = force ? VMM_MEDIUM_FORCE : 0, port = drives->cdrom_port[number];
     if (!rc && drives->cdrom_bus[number] == DISK_ON_IDE)
         rc = vmm_ide_set_medium(drives->ide, port, block, flags, NULL);
@@ -148,4 +192,6 @@ void drives_forget(struct drives *drives)
 {
     drives->ahci = vmm_ahci_unref(drives->ahci);
     drives->ide = vmm_ide_unref(drives->ide);
+    drives->floppy = vmm_floppy_unref(drives->floppy);
+    drives->dma = vmm_dma_unref(drives->dma);
 }

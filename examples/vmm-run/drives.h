@@ -3,6 +3,7 @@
 #ifndef VMM_RUN_DRIVES_H
 #define VMM_RUN_DRIVES_H
 
+#include <libvmm/floppy.h>
 #include <libvmm/storage.h>
 #include <libvmm/vmm.h>
 
@@ -27,6 +28,8 @@ struct drives {
     struct vmm_machine *machine;
     struct vmm_ahci *ahci;
     struct vmm_ide *ide;
+    struct vmm_dma *dma;
+    struct vmm_floppy *floppy;
     uint32_t ahci_used; /* ports */
     uint32_t ide_used;  /* drives */
     uint32_t cdrom_port[CDROMS_MAX], cdrom_bus[CDROMS_MAX];
@@ -42,6 +45,8 @@ int drives_add_disk(struct drives *drives, uint32_t bus, struct vmm_block *block
                     const char *serial, bool read_only, struct vmm_error *err);
 int drives_add_cdrom(struct drives *drives, const struct cdrom_option *option,
                      struct vmm_error *err);
+/* A floppy controller, with the DMA controllers that it needs, on a board with ports. */
+int drives_add_floppy(struct drives *drives, const char *file, struct vmm_error *err);
 /* Another medium in CD-ROM drive `number`; a NULL file takes it out. */
 int drives_change(struct drives *drives, uint32_t number, const char *file, bool force);
 /* Before the machine goes. */

@@ -69,6 +69,7 @@ static const char help[] =
     "        an image in a CD-ROM drive (on AHCI), or an empty drive; may be given twice. See "
     "eject\n"
     "        and change of --control\n"
+    "  --floppy FILE             an image of 1.44 MB in a floppy drive\n"
     "  --share DIR,tag=TAG[,readonly=on]\n"
     "        a folder for the guest: mount -t 9p -o trans=virtio,version=9p2000.L TAG /mnt\n"
     "  --pmem FILE               a file, of a multiple of 2 MiB, as persistent memory\n"
@@ -398,6 +399,7 @@ enum {
     OPT_ASSIST,
     OPT_DISK,
     OPT_CDROM,
+    OPT_FLOPPY,
     OPT_RNG,
     OPT_TRANSPORT,
     OPT_BALLOON,
@@ -431,6 +433,7 @@ static const struct option long_options[] = {
     {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
     {"assist", required_argument, NULL, OPT_ASSIST},
     {"disk", required_argument, NULL, OPT_DISK},
+    {"floppy", required_argument, NULL, OPT_FLOPPY},
     {"cdrom", required_argument, NULL, OPT_CDROM},
     {"rng", no_argument, NULL, OPT_RNG},
     {"transport", required_argument, NULL, OPT_TRANSPORT},
@@ -494,6 +497,9 @@ static int take(struct run_options *o, int option, char *value)
         return parse_assist(o, value);
     case OPT_DISK:
         return parse_disk(o, value);
+    case OPT_FLOPPY:
+        o->floppy = value;
+        return -1;
     case OPT_CDROM:
         if (o->cdrom_count == CDROMS_MAX)
             return usage("--cdrom: \"%s\" is one too many", value);

@@ -58,6 +58,7 @@ struct run_options {
     uint32_t disk_count;
     struct cdrom_option cdroms[CDROMS_MAX];
     uint32_t cdrom_count;
+    const char *floppy; /* NULL: none */
     bool rng;
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;

@@ -22,6 +22,7 @@
 #include <libvmm/display.h>
 #include <libvmm/error.h>
 #include <libvmm/fdt.h>
+#include <libvmm/floppy.h>
 #include <libvmm/fwcfg.h>
 #include <libvmm/host.h>
 #include <libvmm/i8042.h>

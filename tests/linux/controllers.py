@@ -74,17 +74,25 @@ def iso(folder, name):
     return f"{folder}/{name}.iso"
 
 
+def tell(socket, line):
+    answer = control(socket, line)
+    assert "error" not in answer, f"{line}: {answer}"
+
+
 def use_cdrom(console, folder, socket, device="/dev/sr0"):
+    mounted = f"mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt; echo rele''ased"
     command(console, f"mount -t iso9660 {device} /mnt && cat /mnt/hello", "this is first")
     assert "error" in control(socket, "eject 0"), "the tray of a mounted medium came out"
     command(console, "umount /mnt; echo rele''ased", "released")
-    assert "error" not in control(socket, f"change 0 {iso(folder, 'second')}")
-    command(console, f"sleep 1; mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt", "this is second")
-    assert "error" not in control(socket, "eject 0")
-    command(console, f"head -c 4 {device}", "No medium found")
-    assert "error" not in control(socket, f"change 0 {folder}/first.iso")
-    command(console, f"eject {device}; head -c 4 {device}", "No medium found")
-    command(console, f"eject -t {device}; mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt", "this is first")
+    tell(socket, f"change 0 {iso(folder, 'second')}")
+    command(console, mounted, "this is second")
+    console.expect("released", 20)
+    tell(socket, "eject 0")
+    command(console, f"head -c 4 {device}; echo do''ne", "No medium found")
+    console.expect("done", 20)
+    tell(socket, f"change 0 {folder}/first.iso")
+    command(console, mounted, "this is first")
+    console.expect("released", 20)
 
 
 def on_controller(bus):
