@@ -142,7 +142,7 @@ static void succeed(struct vmm_ata_taskfile *tf)
 
 static void check_condition(const struct vmm_ata *d, struct vmm_ata_taskfile *tf)
 {
-    vmm_ata_abort(tf, (uint8_t)(d->mmc.key << 4 | ATA_ABRT));
+    vmm_ata_abort(tf, (uint8_t)((uint32_t)d->mmc.key << 4 | ATA_ABRT));
 }
 
 void vmm_ata_end(struct vmm_ata *d, struct vmm_ata_taskfile *tf, const struct vmm_ata_plan *plan,
