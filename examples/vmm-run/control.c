@@ -32,6 +32,7 @@ struct control {
     struct drives *drives;
     struct vmm_virtio *balloon;
     const struct ports *ports;
+    struct display *display;
     struct vmm_source *source;
     int fd;
     uint32_t pauses; /* by this socket */
@@ -142,6 +143,8 @@ static int put_memory(void *ctx, const struct vmm_memory_info *info)
     uint64_t offset = 0;
     struct vmm_backing *backing = vmm_memory_region_backing(info->region);
     int fd = backing ? vmm_backing_fd(backing, &offset) : -1;
+    if (fd < 0 && info->type != VMM_MEMORY_RAM)
+        return 0; /* a frame buffer, a ROM: not the machine's memory */
     if (fd < 0 || *list->fd_count == REGIONS_MAX) {
         list->rc = fd < 0 ? -ENOTSUP : -E2BIG;
         return 1;
@@ -277,6 +280,36 @@ static int run_pointer(struct control *c, const char *argument, int *fds, int *f
     return rc ? rc : run_status(c, argument, fds, fd_count);
 }
 
+static int run_screenshot(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    (void)fds;
+    (void)fd_count;
+    if (!c->display || !*argument)
+        return c->display ? -EINVAL : -ENODEV;
+    int rc = display_screenshot(c->display, argument);
+    if (!rc)
+        put(c, "{\"screenshot\": \"written\"}");
+    return rc;
+}
+
+/* As a JSON string: the text has no control characters but line ends. */
+static int run_screen_text(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    char *text;
+    (void)argument;
+    (void)fds;
+    (void)fd_count;
+    int rc = c->display ? display_text(c->display, &text) : -ENODEV;
+    if (rc)
+        return rc;
+    put(c, "{\"text\": \"");
+    for (const char *p = text; *p; p++)
+        put(c, *p == '\n' ? "\\n" : *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+    put(c, "\"}");
+    free(text);
+    return 0;
+}
+
 static const struct command commands[];
 
 static int run_help(struct control *c, const char *argument, int *fds, int *fd_count)
@@ -312,6 +345,9 @@ static const struct command commands[] = {
      run_key},
     {"pointer", "pointer X Y: where the tablet points, to 32767; pointer by X Y: move the mouse",
      run_pointer},
+    {"screenshot", "screenshot FILE: write the screen as PNG, or PPM where the name ends so",
+     run_screenshot},
+    {"screen-text", "what a text mode shows, as UTF-8", run_screen_text},
     {0},
 };
 
@@ -469,6 +505,11 @@ int control_new(struct vmm_machine *machine, struct disks *disks, struct drives 
 void control_set_ports(struct control *c, const struct ports *ports)
 {
     c->ports = ports;
+}
+
+void control_set_display(struct control *c, struct display *display)
+{
+    c->display = display;
 }
 
 void control_free(struct control *c)

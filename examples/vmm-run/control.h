@@ -6,6 +6,7 @@
 #define VMM_RUN_CONTROL_H
 
 #include "disks.h"
+#include "display.h"
 #include "drives.h"
 #include "ports.h"
 
@@ -20,6 +21,8 @@ int control_new(struct vmm_machine *machine, struct disks *disks, struct drives 
                 struct vmm_error *err);
 /* What "key" and "pointer" go to. */
 void control_set_ports(struct control *control, const struct ports *ports);
+/* NULL: there is none. */
+void control_set_display(struct control *control, struct display *display);
 void control_free(struct control *control);
 
 #endif

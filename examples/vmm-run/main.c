@@ -25,6 +25,7 @@ struct run {
     struct vmm_source *signals;
     struct vmm_timer *timeout;
     struct control *control;
+    struct display *display; /* NULL: none */
     struct disks disks;
     struct ports ports;
     struct drives drives;
@@ -206,6 +207,9 @@ static int set_up(struct run *run)
         rc = ports_add(&run->ports, &run->options.ports, run->machine, escape_key, run, &err);
     if (rc)
         return fail("devices", rc, &err);
+    rc = display_add(&run->options.display, run->machine, &run->display, &err);
+    if (rc)
+        return fail("the display", rc, &err);
     rc = set_kernel(run, &err);
     if (!rc)
         rc = vmm_machine_realize(run->machine, &err);
@@ -218,6 +222,7 @@ static int set_up(struct run *run)
         if (rc)
             return fail("--control", rc, &err);
         control_set_ports(run->control, &run->ports);
+        control_set_display(run->control, run->display);
     }
     if (run->options.timeout_s) {
         rc = vmm_timer_new(run->loop, time_is_up, run, &run->timeout);
@@ -260,6 +265,9 @@ static int run_to_the_end(struct run *run)
     if (rc)
         return fail("start", rc, &err);
     run->times.started = time_now();
+    rc = display_start(run->display);
+    if (rc)
+        return fail("--screenshot", rc, &err);
     rc = vmm_machine_wait(run->machine, -1, &outcome);
     if (rc)
         return fail("event loop", rc, &err);
@@ -289,6 +297,7 @@ int main(int argc, char **argv)
     if (status == 0)
         status = run_to_the_end(&run);
     control_free(run.control);
+    display_free(run.display);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
     drives_forget(&run.drives);

@@ -83,6 +83,14 @@ static const char help[] =
     "  --vsock CID,PATH          sockets: write \"CONNECT port\" to the unix socket PATH; port P "
     "of\n"
     "                            the host (CID 2) is the unix socket PATH_P\n"
+    "  --vga std|bochs[,size=WxH][,memory=MIB][,rom=FILE]\n"
+    "        a graphics adapter, with or without the legacy VGA; needs --transport pci. Keys: the\n"
+    "        size that the guest is told to prefer (1024x768), of its memory (16), a VGA BIOS\n"
+    "  --display none|text|vnc:ADDRESS:PORT|websocket:ADDRESS:PORT[,password-file=FILE]\n"
+    "        show the text screen on standard output, or let VNC clients (or noVNC in a browser) "
+    "see\n"
+    "        the screen; vnc:unix:PATH is a unix socket; can be given several times\n"
+    "  --screenshot FILE@SECONDS write the screen as PNG (or .ppm) after so long\n"
     "  --rng                     random numbers from the host\n"
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
@@ -404,6 +412,9 @@ enum {
     OPT_TRANSPORT,
     OPT_BALLOON,
     OPT_SHARE,
+    OPT_VGA,
+    OPT_DISPLAY,
+    OPT_SCREENSHOT,
     OPT_PMEM,
     OPT_NET,
     OPT_VHOST_USER,
@@ -439,6 +450,9 @@ static const struct option long_options[] = {
     {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"balloon", no_argument, NULL, OPT_BALLOON},
     {"share", required_argument, NULL, OPT_SHARE},
+    {"vga", required_argument, NULL, OPT_VGA},
+    {"display", required_argument, NULL, OPT_DISPLAY},
+    {"screenshot", required_argument, NULL, OPT_SCREENSHOT},
     {"pmem", required_argument, NULL, OPT_PMEM},
     {"net", required_argument, NULL, OPT_NET},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
@@ -454,6 +468,14 @@ static const struct option long_options[] = {
     {"version", no_argument, NULL, OPT_VERSION},
     {0},
 };
+
+static int parse_display(struct run_options *o, int option, char *text)
+{
+    const char *wrong = option == OPT_VGA       ? display_parse_vga(&o->display, text)
+                        : option == OPT_DISPLAY ? display_parse_output(&o->display, text)
+                                                : display_parse_screenshot(&o->display, text);
+    return wrong ? usage("--vga, --display, --screenshot: %s", wrong) : -1;
+}
 
 /* One option; -1 to go on. */
 static int take(struct run_options *o, int option, char *value)
@@ -511,6 +533,10 @@ static int take(struct run_options *o, int option, char *value)
         return -1;
     case OPT_VHOST_USER:
         return parse_vhost_user(o, value);
+    case OPT_VGA:
+    case OPT_DISPLAY:
+    case OPT_SCREENSHOT:
+        return parse_display(o, option, value);
     case OPT_SHARE:
         return parse_share(o, value);
     case OPT_CONSOLE:

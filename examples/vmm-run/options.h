@@ -3,6 +3,7 @@
 #ifndef VMM_RUN_OPTIONS_H
 #define VMM_RUN_OPTIONS_H
 
+#include "display.h"
 #include "drives.h"
 #include "net.h"
 #include "pmem.h"
@@ -63,6 +64,7 @@ struct run_options {
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;
     struct share_options shares;
+    struct display_options display;
     struct pmem_options pmem;
     struct net_options nets;
     struct vhost_user_options vhost_user;

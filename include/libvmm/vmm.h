@@ -43,6 +43,7 @@
 #include <libvmm/pm.h>
 #include <libvmm/qcow2.h>
 #include <libvmm/rtc.h>
+#include <libvmm/seat.h>
 #include <libvmm/serial.h>
 #include <libvmm/share.h>
 #include <libvmm/smbios.h>
@@ -56,6 +57,7 @@
 #include <libvmm/vhost-user.h>
 #include <libvmm/virtio.h>
 #include <libvmm/vm.h>
+#include <libvmm/vnc.h>
 #include <libvmm/vsock.h>
 
 #endif
