@@ -362,6 +362,36 @@ VMM_API int vmm_virtio_pmem_new(const struct vmm_virtio_place *place,
                                 const struct vmm_virtio_pmem_options *options,
                                 struct vmm_virtio **out, struct vmm_error *err);
 
+#define VMM_VIRTIO_SCSI_UNITS 64u
+
+struct vmm_virtio_scsi_unit {
+    size_t size;
+    struct vmm_block *block; /**< held; on the loop of the device */
+    const char *serial;      /**< at most 20 characters; NULL: none */
+    uint32_t cdrom;     /**< non-zero: a CD-ROM, or a DVD if longer than one, of 2048-byte blocks */
+    uint32_t read_only; /**< non-zero: also where the backend could be written */
+};
+#define VMM_VIRTIO_SCSI_UNIT_INIT                                                                  \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_scsi_unit), 0, 0, 0, 0                                            \
+    }
+
+struct vmm_virtio_scsi_options {
+    size_t size;
+    const struct vmm_virtio_scsi_unit *const *units; /**< target 0, 1, …; each has logical unit 0 */
+    uint32_t unit_count;                             /**< 1 to VMM_VIRTIO_SCSI_UNITS */
+    uint32_t queues;                                 /**< of commands, at most 16; 0: 1 */
+};
+#define VMM_VIRTIO_SCSI_OPTIONS_INIT                                                               \
+    {                                                                                              \
+        sizeof(struct vmm_virtio_scsi_options), 0, 0, 0                                            \
+    }
+
+/** A SCSI controller (§5.6) with disks and CD-ROMs. */
+VMM_API int vmm_virtio_scsi_new(const struct vmm_virtio_place *place,
+                                const struct vmm_virtio_scsi_options *options,
+                                struct vmm_virtio **out, struct vmm_error *err);
+
 VMM_END_DECLS
 
 #endif
