@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* The devices that the command line asks for. */
 #include "devices.h"
+#include "scsi.h"
 
 #include <stdio.h>
 
@@ -68,11 +69,14 @@ int devices_add(const struct run_options *options, struct disks *disks, struct d
     int rc = 0;
     *balloon = NULL;
     for (uint32_t i = 0; i < options->disk_count && !rc; i++)
-        rc = add_disk(disks, drives, machine, &options->disks[i], i, err);
+        if (options->disks[i].bus != DISK_ON_SCSI)
+            rc = add_disk(disks, drives, machine, &options->disks[i], i, err);
     for (uint32_t i = 0; i < options->cdrom_count && !rc; i++)
         rc = drives_add_cdrom(drives, &options->cdroms[i], err);
     if (!rc && options->floppy)
         rc = drives_add_floppy(drives, options->floppy, err);
+    if (!rc)
+        rc = scsi_add(options, disks, machine, err);
     if (!rc && options->rng)
         rc = add_rng(machine, err);
     if (!rc)

@@ -14,6 +14,7 @@ enum {
     DISK_ON_VIRTIO,
     DISK_ON_AHCI,
     DISK_ON_IDE,
+    DISK_ON_SCSI,
 };
 
 struct cdrom_option {

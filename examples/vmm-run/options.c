@@ -40,8 +40,8 @@ static const char help[] =
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
     "        into a raw image what looks like another. With nbd the file is a URI, such as\n"
     "        nbd://HOST/EXPORT or nbd+unix:///?socket=PATH. Keys:\n"
-    "          if=virtio|ahci|ide     how the guest reaches it (virtio); the others want PCI,\n"
-    "                                 see --transport\n"
+    "          if=virtio|ahci|ide|scsi  how the guest reaches it (virtio); AHCI and IDE want PCI,\n"
+    "                                 see --transport; on virtio's SCSI controller also cdrom=on\n"
     "          readonly=on, serial=TEXT, queues=N\n"
     "          backing=on             open the other files that a qcow2 image names\n"
     "          snapshot=on            the image is only read; what is written is forgotten\n"
@@ -283,6 +283,8 @@ static bool take_disk_key(struct disk_option *d, const char *key, char *value)
         return parse_choice(value, drives_buses, &d->bus);
     if (strcmp(key, "backing") == 0)
         return parse_switch(value, &d->backing);
+    if (strcmp(key, "cdrom") == 0)
+        return parse_switch(value, &d->cdrom);
     if (strcmp(key, "readonly") == 0)
         return parse_switch(value, &d->read_only);
     if (strcmp(key, "serial") == 0) {
@@ -315,6 +317,8 @@ static int parse_disk(struct run_options *o, char *text)
     }
     if (d->format == DISK_NONE)
         return usage("--disk: \"%s\" needs format=raw, qcow2 or nbd", d->file);
+    if (d->cdrom && d->bus != DISK_ON_SCSI)
+        return usage("--disk: \"%s\": cdrom=on needs if=scsi", d->file);
     if (d->backing && d->format != DISK_QCOW2)
         return usage("--disk: \"%s\": only qcow2 images have backing files", d->file);
     if (d->bus != DISK_ON_VIRTIO && d->queues)

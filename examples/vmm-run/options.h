@@ -31,6 +31,7 @@ struct disk_option {
     bool backing;    /* the files that the image names may be opened */
     bool read_only;
     bool snapshot; /* what is written is forgotten at the end */
+    bool cdrom;    /* only where it is on the SCSI controller */
     bool on_error_given;
     uint32_t on_error;        /* VMM_BLOCK_ON_ERROR_… */
     uint32_t cache, engine;   /* VMM_BLOCK_CACHE_…, VMM_BLOCK_ENGINE_… */

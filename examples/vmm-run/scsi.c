@@ -15,7 +15,7 @@ static int open_units(const struct run_options *options, struct disks *disks, st
     for (uint32_t i = 0; i < options->disk_count && !rc; i++) {
         const struct disk_option *d = &options->disks[i];
         struct vmm_virtio_scsi_unit *u = &units->unit[units->count];
-        if (!d->scsi)
+        if (d->bus != DISK_ON_SCSI)
             continue;
         *u = (struct vmm_virtio_scsi_unit)VMM_VIRTIO_SCSI_UNIT_INIT;
         u->serial = d->serial;
