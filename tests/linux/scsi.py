@@ -60,14 +60,16 @@ def disks_and_disc(transport):
         with console:
             console.expect("user space reached on", 100)
             console.expect("guest# ", 20)
-            command(console, "sleep 1; cat /sys/block/sda/device/vendor /sys/block/sda/size",
+            # The driver looks at several at a time, so that their letters vary.
+            command(console, "sleep 1; cd /sys/bus/scsi/devices; a=$(ls *:0:0:0/block) b=$(ls *:0:1:0/block);"
+                    " cd /; cat /sys/block/$a/device/vendor /sys/block/$a/size",
                     r"\nlibvmm  \r\n49152\r")
-            command(console, "head -c 12 /sys/block/sda/device/vpd_pg80 | tail -c 3; echo", r"\nS-7\r")
-            command(console, "cat /sys/block/sda/queue/discard_max_bytes", r"\n[1-9]\d+\r")
-            command(console, "head -c 9 /dev/sdb; echo; cat /sys/block/sdb/ro", r"\nuntouched\r\n1\r")
+            command(console, "head -c 12 /sys/block/$a/device/vpd_pg80 | tail -c 3; echo", r"\nS-7\r")
+            command(console, "cat /sys/block/$a/queue/discard_max_bytes", r"\n[1-9]\d+\r")
+            command(console, "head -c 9 /dev/$b; echo; cat /sys/block/$b/ro", r"\nuntouched\r\n1\r")
             command(console, "head -c 5000001 /dev/urandom >/tmp/r;"
-                    " mount -t ext4 /dev/sda /mnt && cp /tmp/r /mnt/file && sync && fstrim /mnt;"
-                    " umount /mnt; echo 3 >/proc/sys/vm/drop_caches; mount -t ext4 -o ro /dev/sda /mnt"
+                    " mount -t ext4 /dev/$a /mnt && cp /tmp/r /mnt/file && sync && fstrim /mnt;"
+                    " umount /mnt; echo 3 >/proc/sys/vm/drop_caches; mount -t ext4 -o ro /dev/$a /mnt"
                     " && cmp /mnt/file /tmp/r && echo sa''me; umount /mnt", "same", 90)
             digest = command(console, "md5sum </tmp/r", r"\n([0-9a-f]{32})").group(1)
             if iso:
