@@ -38,6 +38,7 @@
 #include <libvmm/mmu.h>
 #include <libvmm/nbd.h>
 #include <libvmm/net.h>
+#include <libvmm/nvme.h>
 #include <libvmm/paging.h>
 #include <libvmm/pci.h>
 #include <libvmm/pm.h>
