@@ -3,6 +3,8 @@
 #include "devices.h"
 #include "scsi.h"
 
+#include "nvme.h"
+
 #include <stdio.h>
 
 static struct vmm_virtio_place place_of(struct vmm_machine *machine, const char *name)
@@ -41,6 +43,8 @@ static int add_disk(struct disks *disks, struct drives *drives, struct vmm_machi
     int rc = disks_open(disks, vmm_machine_loop(machine), d, &o.block, err);
     if (rc)
         return rc;
+    if (d->bus == DISK_ON_NVME)
+        return nvme_add(machine, d, number, o.block, err);
     if (d->bus != DISK_ON_VIRTIO) {
         rc = drives_add_disk(drives, d->bus, o.block, d->serial, d->read_only, err);
         vmm_block_unref(o.block);

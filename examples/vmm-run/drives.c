@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <string.h>
 
-const char *const drives_buses[] = {"virtio", "ahci", "ide", "scsi", NULL};
+const char *const drives_buses[] = {"virtio", "ahci", "ide", "scsi", "nvme", NULL};
 
 const char *cdrom_parse(struct cdrom_option *option, char *text)
 {

@@ -15,6 +15,7 @@ enum {
     DISK_ON_AHCI,
     DISK_ON_IDE,
     DISK_ON_SCSI,
+    DISK_ON_NVME,
 };
 
 struct cdrom_option {

@@ -40,8 +40,8 @@ static const char help[] =
     "        a disk; may be given 8 times. The format is always named: a guest could write\n"
     "        into a raw image what looks like another. With nbd the file is a URI, such as\n"
     "        nbd://HOST/EXPORT or nbd+unix:///?socket=PATH. Keys:\n"
-    "          if=virtio|ahci|ide|scsi  how the guest reaches it (virtio); AHCI and IDE want PCI,\n"
-    "                                 see --transport; on virtio's SCSI controller also cdrom=on\n"
+    "          if=virtio|ahci|ide|scsi|nvme  how the guest reaches it (virtio); AHCI, IDE and NVMe want\n"
+    "                                 PCI, see --transport; on virtio's SCSI controller also cdrom=on\n"
     "          readonly=on, serial=TEXT, queues=N\n"
     "          backing=on             open the other files that a qcow2 image names\n"
     "          snapshot=on            the image is only read; what is written is forgotten\n"
@@ -321,8 +321,8 @@ static int parse_disk(struct run_options *o, char *text)
         return usage("--disk: \"%s\": cdrom=on needs if=scsi", d->file);
     if (d->backing && d->format != DISK_QCOW2)
         return usage("--disk: \"%s\": only qcow2 images have backing files", d->file);
-    if (d->bus != DISK_ON_VIRTIO && d->queues)
-        return usage("--disk: \"%s\": queues= is for if=virtio", d->file);
+    if ((d->bus == DISK_ON_AHCI || d->bus == DISK_ON_IDE) && d->queues)
+        return usage("--disk: \"%s\": queues= is for if=virtio and if=nvme", d->file);
     if (d->format != DISK_RAW && (d->cache || d->engine))
         return usage("--disk: \"%s\": cache= and aio= are for raw images", d->file);
     return -1;

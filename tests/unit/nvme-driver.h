@@ -246,6 +246,7 @@ static inline bool take(struct driver *d, uint32_t q, struct reply *reply)
 {
     struct ring *r = &d->rings[q];
     uint32_t raw[4];
+    *reply = (struct reply){.status = 0xffff};
     assert_int_equal(vmm_memory_read(d->w.memory, (q ? IOCQ(q) : ACQ) + r->head * 16, raw, 16), 0);
     if ((raw[3] >> 16 & 1) != r->phase)
         return false;
