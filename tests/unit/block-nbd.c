@@ -282,6 +282,43 @@ static void other_formats(void **state)
     free(back);
 }
 
+/* nbdkit decrypts: what we write is read by QEMU with the passphrase, and does not stand in the file. */
+static void encrypted(void **state)
+{
+    struct fixture *f = *state;
+    uint8_t *data = malloc(1 << 20);
+    char line[512];
+    if (system("qemu-img --version >/dev/null 2>&1 && "
+               "nbdkit --filter=luks --dump-plugin null >/dev/null 2>&1")) {
+        free(data);
+        skip(); /* Debian: qemu-utils, and an nbdkit with that filter */
+    }
+    snprintf(line, sizeof(line),
+             "qemu-img create -q --object secret,id=k,data=secret -f luks "
+             "-o key-secret=k,iter-time=10 %s 4M",
+             f->image);
+    assert_int_equal(system(line), 0);
+    serve(f, NBDKIT "--filter=luks file $i passphrase=secret");
+    assert_int_equal(attach(f, 1, 0, false), 0);
+    memset(data, 0x5a, 1 << 20);
+    assert_int_equal(vmm_block_write(f->block, 1 << 20, data, 1 << 20), 0);
+    assert_int_equal(vmm_block_flush(f->block), 0);
+    memset(data, 0, 1 << 20);
+    assert_int_equal(vmm_block_read(f->block, 1 << 20, data, 1 << 20), 0);
+    assert_int_equal(data[0] & data[(1 << 20) - 1], 0x5a);
+    f->block = vmm_block_unref(f->block);
+    end_server(f);
+    snprintf(line, sizeof(line),
+             "qemu-io --object secret,id=k,data=secret --image-opts "
+             "driver=luks,key-secret=k,file.filename=%s -c 'read -P 0x5a 1M 1M' "
+             "| grep -q '^read 1048576/1048576'",
+             f->image);
+    assert_int_equal(system(line), 0);
+    snprintf(line, sizeof(line), "grep -q ZZZZZZZZ %s", f->image);
+    assert_int_not_equal(system(line), 0);
+    free(data);
+}
+
 static void read_only(void **state)
 {
     struct fixture *f = *state;
@@ -451,6 +488,7 @@ int main(void)
         TEST(many_connections),
         TEST(qemu_nbd),
         TEST(other_formats),
+        TEST(encrypted),
         TEST(read_only),
         TEST(tls),
         TEST(a_server_that_comes_back),
