@@ -2,6 +2,7 @@
 /* The compressed kernels inside bzImages. Linux, scripts/Makefile.lib: what is appended to each. */
 #include "loader/unpack.h"
 
+#include "base/soft.h"
 #include "base/util.h"
 #include "config.h"
 
@@ -60,19 +61,29 @@ static const char *unpack_gzip(const struct payload *p)
 static const char *unpack_xz(const struct payload *p)
 {
     lzma_stream s = LZMA_STREAM_INIT;
+    __typeof__(&lzma_stream_decoder) decoder;
+    __typeof__(&lzma_code) code;
+    __typeof__(&lzma_end) end;
+    const struct vmm_soft_symbol symbols[] = {
+        {"lzma_stream_decoder", (void **)(void *)&decoder},
+        {"lzma_code", (void **)(void *)&code},
+        {"lzma_end", (void **)(void *)&end},
+    };
+    if (vmm_soft_load("liblzma.so.5", "liblzma5", symbols, VMM_ARRAY_SIZE(symbols), NULL))
+        return "liblzma.so.5 cannot be loaded: install it (Debian: liblzma5)";
     /* Kernels use dictionaries of up to 128 MiB. */
-    if (lzma_stream_decoder(&s, 256u << 20, 0) != LZMA_OK)
+    if (decoder(&s, 256u << 20, 0) != LZMA_OK)
         return "liblzma cannot start";
     s.next_in = p->in;
     s.avail_in = p->in_length;
     s.next_out = p->out;
     s.avail_out = p->out_length;
-    lzma_ret rc = lzma_code(&s, LZMA_FINISH);
+    lzma_ret rc = code(&s, LZMA_FINISH);
     /* With the output full, the end of the stream may need another call. */
     if (rc == LZMA_OK && s.avail_out == 0)
-        rc = lzma_code(&s, LZMA_FINISH);
+        rc = code(&s, LZMA_FINISH);
     bool full = s.avail_out == 0;
-    lzma_end(&s);
+    end(&s);
     if (rc == LZMA_MEMLIMIT_ERROR)
         return "the xz data want a dictionary of more than 256 MiB";
     if (rc == LZMA_STREAM_END)
@@ -88,6 +99,10 @@ static const char *unpack_xz(const struct payload *p)
 static const char *unpack_lz4(const struct payload *p)
 {
     size_t in = 4, out = 0;
+    __typeof__(&LZ4_decompress_safe) decompress;
+    const struct vmm_soft_symbol symbol = {"LZ4_decompress_safe", (void **)(void *)&decompress};
+    if (vmm_soft_load("liblz4.so.1", "liblz4-1", &symbol, 1, NULL))
+        return "liblz4.so.1 cannot be loaded: install it (Debian: liblz4-1)";
     while (out < p->out_length) {
         if (p->in_length - in < 4)
             return "the lz4 data end too early";
@@ -98,8 +113,7 @@ static const char *unpack_lz4(const struct payload *p)
         if (packed == 0 || packed > p->in_length - in)
             return "an lz4 block's size is beyond the payload";
         size_t room = p->out_length - out < LZ4_BLOCK_MAX ? p->out_length - out : LZ4_BLOCK_MAX;
-        int n = LZ4_decompress_safe((const char *)p->in + in, (char *)p->out + out, (int)packed,
-                                    (int)room);
+        int n = decompress((const char *)p->in + in, (char *)p->out + out, (int)packed, (int)room);
         if (n <= 0)
             return "an lz4 block is damaged, or unpacks to more than the payload's end says";
         in += packed;

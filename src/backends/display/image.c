@@ -9,7 +9,33 @@
 #include <unistd.h>
 
 #ifdef HAVE_PNG
+#include "base/soft.h"
+
 #include <png.h>
+
+/* Those of libpng's functions that are used, without the prefix. */
+/* clang-format off */
+#define PNG_FUNCTIONS(F) \
+    F(get_io_ptr) F(error) F(longjmp) F(set_longjmp_fn) F(set_write_fn) F(set_compression_level) \
+    F(set_filter) F(set_IHDR) F(write_info) F(write_row) F(write_end) F(create_write_struct) \
+    F(create_info_struct) F(destroy_write_struct)
+/* clang-format on */
+struct png_library {
+#define F(name) __typeof__(&png_##name) name;
+    PNG_FUNCTIONS(F)
+#undef F
+};
+
+static int load_png(struct png_library *library)
+{
+    const struct vmm_soft_symbol symbols[] = {
+#define F(name) {"png_" #name, (void **)(void *)&library->name},
+        PNG_FUNCTIONS(F)
+#undef F
+    };
+    return vmm_soft_load("libpng16.so.16", "libpng16-16", symbols,
+                         sizeof(symbols) / sizeof(symbols[0]), NULL);
+}
 #endif
 
 struct image {
@@ -17,6 +43,9 @@ struct image {
     uint32_t format;
     uint32_t *row;
     uint8_t *bytes; /* a row as R, G, B */
+#ifdef HAVE_PNG
+    struct png_library lib;
+#endif
     int rc;
 };
 
@@ -58,12 +87,16 @@ static int write_ppm(struct image *image, const struct vmm_surface *s)
 }
 
 #ifdef HAVE_PNG
+/* libpng's callbacks get nothing but its own structure, so the functions that ask it are found anew. */
 static void png_put(png_structp png, png_bytep data, png_size_t length)
 {
-    struct image *image = png_get_io_ptr(png);
+    struct png_library lib;
+    if (load_png(&lib))
+        return;
+    struct image *image = lib.get_io_ptr(png);
     image->rc = image->rc ? image->rc : write_all(image->fd, data, length);
     if (image->rc)
-        png_error(png, "write");
+        lib.error(png, "write");
 }
 
 static void png_sync(png_structp png)
@@ -74,8 +107,10 @@ static void png_sync(png_structp png)
 /* libpng's own would print. */
 static void png_failed(png_structp png, png_const_charp text)
 {
+    struct png_library lib;
     (void)text;
-    png_longjmp(png, 1);
+    if (!load_png(&lib))
+        lib.longjmp(png, 1);
 }
 
 static void png_warned(png_structp png, png_const_charp text)
@@ -87,31 +122,36 @@ static void png_warned(png_structp png, png_const_charp text)
 static void png_rows(png_structp png, png_infop info, struct image *image,
                      const struct vmm_surface *s)
 {
-    if (setjmp(png_jmpbuf(png))) { /* NOLINT: how libpng reports errors */
+    const struct png_library *lib = &image->lib;
+    /* NOLINTNEXTLINE: how libpng reports errors */
+    if (setjmp(*lib->set_longjmp_fn(png, longjmp, sizeof(jmp_buf)))) {
         image->rc = image->rc ? image->rc : -ENOMEM;
         return;
     }
-    png_set_write_fn(png, image, png_put, png_sync);
-    png_set_compression_level(png, 3);
-    png_set_filter(png, 0, PNG_FILTER_SUB);
-    png_set_IHDR(png, info, s->width, s->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
-                 PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
-    png_write_info(png, info);
+    lib->set_write_fn(png, image, png_put, png_sync);
+    lib->set_compression_level(png, 3);
+    lib->set_filter(png, 0, PNG_FILTER_SUB);
+    lib->set_IHDR(png, info, s->width, s->height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE,
+                  PNG_COMPRESSION_TYPE_DEFAULT, PNG_FILTER_TYPE_DEFAULT);
+    lib->write_info(png, info);
     for (uint32_t y = 0; y < s->height; y++) {
         fetch_row(image, s, y);
-        png_write_row(png, image->bytes);
+        lib->write_row(png, image->bytes);
     }
-    png_write_end(png, NULL);
+    lib->write_end(png, NULL);
 }
 
 static int write_png(struct image *image, const struct vmm_surface *s)
 {
-    png_structp png = png_create_write_struct(PNG_LIBPNG_VER_STRING, NULL, png_failed, png_warned);
-    png_infop info = png ? png_create_info_struct(png) : NULL;
+    const struct png_library *lib = &image->lib;
+    if (load_png(&image->lib))
+        return -ENOTSUP;
+    png_structp png = lib->create_write_struct(PNG_LIBPNG_VER_STRING, NULL, png_failed, png_warned);
+    png_infop info = png ? lib->create_info_struct(png) : NULL;
     image->rc = info ? 0 : -ENOMEM;
     if (info)
         png_rows(png, info, image, s);
-    png_destroy_write_struct(&png, &info);
+    lib->destroy_write_struct(&png, &info);
     return image->rc;
 }
 #else

@@ -3,6 +3,7 @@
 #include "config.h"
 #include "vcpu/x86/assist.h"
 
+#include <base/soft.h>
 #include <base/util.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -42,7 +43,10 @@ static int disassemble(const uint8_t *bytes, size_t length, uint32_t bits, uint6
                             : bits == 32 ? ZYDIS_MACHINE_MODE_LEGACY_32
                                          : ZYDIS_MACHINE_MODE_LEGACY_16;
     ZydisDisassembledInstruction insn;
-    if (!ZYAN_SUCCESS(ZydisDisassembleIntel(mode, rip, bytes, length, &insn))) {
+    __typeof__(&ZydisDisassembleIntel) intel;
+    const struct vmm_soft_symbol symbol = {"ZydisDisassembleIntel", (void **)(void *)&intel};
+    if (vmm_soft_load("libZydis.so.4.0", "libzydis4.0", &symbol, 1, NULL) != 0 ||
+        !ZYAN_SUCCESS(intel(mode, rip, bytes, length, &insn))) {
         add_hex(t, bytes, length);
         return 0;
     }
