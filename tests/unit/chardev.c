@@ -452,15 +452,25 @@ static void check_drain(int fd, size_t length, uint8_t *next)
     }
 }
 
+/* A pty's other side takes data over a little later, and then there is room again. */
+static size_t fill_up(struct fixture *f, uint8_t *next)
+{
+    size_t all = 0;
+    for (size_t n = 1; n > 0; all += n) {
+        n = fill(f, next);
+        usleep(20000);
+        n += fill(f, next);
+    }
+    return all;
+}
+
 static void backpressure_on(struct fixture *f, int reader)
 {
     uint8_t next = 0, check = 0;
     take(f);
     for (int round = 0; round < 3; round++) {
-        size_t n = fill(f, &next);
+        size_t n = fill_up(f, &next);
         assert_true(n > 0);
-        uint8_t again = next;
-        assert_int_equal(fill(f, &again), 0); /* still full */
         settle(f);
         assert_int_equal(f->writable, round);
         check_drain(reader, n, &check);

@@ -343,7 +343,7 @@ static int make_device(struct fixture *f, const char *tag, uint32_t queues, stru
     o.fd = f->fd;
     o.tag = tag;
     o.queues = queues;
-    o.timeout_ms = 200;
+    o.timeout_ms = 400; /* for answers of a back end in this process */
     o.broken = was_broken;
     o.ctx = f;
     return tag ? vmm_vhost_user_fs_new(&place, &o, out, NULL)
