@@ -4,6 +4,7 @@
 
 #include <libvmm/pci.h>
 
+#include <pthread.h>
 #include <unistd.h>
 
 #define SEABIOS "/usr/share/seabios/bios-256k.bin"
@@ -194,6 +195,7 @@ static void bad_options(void **state)
     vmm_host_unref(host);
 }
 
+static pthread_mutex_t text_lock = PTHREAD_MUTEX_INITIALIZER;
 static char text[65536];
 static size_t text_length;
 
@@ -201,9 +203,19 @@ static long take_text(void *ctx, const uint8_t *data, size_t length)
 {
     struct vmm_machine **m = ctx;
     (void)m;
+    pthread_mutex_lock(&text_lock);
     for (size_t i = 0; i < length && text_length < sizeof(text) - 1; i++)
         text[text_length++] = (char)data[i];
+    pthread_mutex_unlock(&text_lock);
     return (long)length;
+}
+
+static bool has_said(const char *what)
+{
+    pthread_mutex_lock(&text_lock);
+    bool said = strstr(text, what) != NULL;
+    pthread_mutex_unlock(&text_lock);
+    return said;
 }
 
 /* All of its start: it finds the tables, the keyboard, and that there is nothing to boot. */
@@ -221,7 +233,7 @@ static void seabios_starts(void **state)
     struct vmm_machine *m = make(SEABIOS, debug, true);
     if (vmm_machine_start(m, &err))
         fail_msg("%s", err.text);
-    for (int i = 0; i < 900 && !strstr(text, "No bootable device"); i++)
+    for (int i = 0; i < 900 && !has_said("No bootable device"); i++)
         (void)vmm_machine_wait(m, 100, NULL);
     assert_int_equal(vmm_machine_stop(m), 0);
     vmm_machine_unref(m);
