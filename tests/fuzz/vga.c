@@ -31,6 +31,7 @@ static void open_world(struct world *w)
     h.memory = o.memory = w->memory;
     h.mmio = o.mmio = w->mmio;
     h.ports = o.ports = w->ports;
+    h.config_port = 0xcf8;
     h.window = (struct vmm_pci_window){0xc0000000, 0x10000000};
     o.display = w->display;
     o.memory_mib = 1;
