@@ -214,6 +214,29 @@ static void counts_that_are_too_low(void **state)
     model_end(&m);
 }
 
+/* A refcount of 64 bits that is too high by 2^62: mended at once, not by counting down. */
+static void counts_that_are_far_too_high(void **state)
+{
+    struct vmm_qcow2_check_result r = VMM_QCOW2_CHECK_RESULT_INIT;
+    struct model m;
+    (void)state;
+    begin(&m, &(struct vmm_qcow2_create_options){.refcount_bits = 64});
+    uint64_t block = get(m.file.data + get(m.file.data + 48, 8), 8);
+    put(m.file.data + block, 8, UINT64_C(1) << 62);         /* the header */
+    put(m.file.data + block + 100 * 8, 8, UINT64_MAX >> 1); /* beyond the tables: leaked */
+    assert_int_equal(model_try_open(&m, VMM_QCOW2_CHECK, NULL), 0);
+    assert_int_equal(vmm_qcow2_check(m.block, VMM_QCOW2_REPAIR_LEAKS, &r, NULL), 0);
+    assert_true(r.leaks >= 1);
+    assert_int_equal(r.repaired, r.leaks);
+    model_close(&m);
+    assert_int_equal(get(m.file.data + block, 8), 1);
+    model_open(&m);
+    r = (struct vmm_qcow2_check_result)VMM_QCOW2_CHECK_RESULT_INIT;
+    assert_int_equal(vmm_qcow2_check(m.block, 0, &r, NULL), 0);
+    assert_int_equal(r.errors + r.leaks, 0);
+    model_end(&m);
+}
+
 /* No refcount table that can be used: a new one is made. */
 static void refcounts_that_are_gone(void **state)
 {
@@ -346,6 +369,7 @@ int main(void)
         cmocka_unit_test(features_have_names),
         cmocka_unit_test(entries),
         cmocka_unit_test(counts_that_are_too_low),
+        cmocka_unit_test(counts_that_are_far_too_high),
         cmocka_unit_test(refcounts_that_are_gone),
         cmocka_unit_test_prestate(no_room, (void *)(uintptr_t)&full[0]),
         cmocka_unit_test_prestate(no_room, (void *)(uintptr_t)&full[1]),

@@ -31,12 +31,10 @@ static int compare_one(struct q2_count *c, uint64_t cluster, bool set)
     if (rc || recorded == counted)
         return rc;
     *(recorded > counted ? &c->result.leaks : &c->result.errors) += 1;
-    while (set && recorded != counted && !rc) {
-        int delta = recorded > counted ? -1 : 1;
-        rc = vmm_q2_refcount_add(q, cluster, 1, delta);
-        recorded = delta > 0 ? recorded + 1 : recorded - 1;
-        c->result.repaired += recorded == counted;
-    }
+    if (!set)
+        return 0;
+    rc = vmm_q2_refcount_set(q, cluster, counted);
+    c->result.repaired += rc == 0;
     return rc;
 }
 

@@ -347,6 +347,8 @@ void vmm_q2_refcount_poke(uint8_t *data, uint32_t order, uint64_t index, uint64_
 int vmm_q2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *value);
 /* Add `delta` (1 or -1) to each. Coroutine; `allocating` held. */
 int vmm_q2_refcount_add(struct qcow2 *q, uint64_t first, uint64_t count, int delta);
+/* What a check found: the cluster's refcount becomes `value`. */
+int vmm_q2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t value);
 /* 1 to `wanted` free host clusters in a row, counted now; *zero: they read as zeroes. Coroutine; takes
  * `allocating`. */
 int vmm_q2_alloc(struct qcow2 *q, uint64_t wanted, uint64_t *offset, uint64_t *got, bool *zero);

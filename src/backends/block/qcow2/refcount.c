@@ -146,6 +146,27 @@ int vmm_q2_refcount_add(struct qcow2 *q, uint64_t first, uint64_t count, int del
     return rc;
 }
 
+int vmm_q2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t value)
+{
+    struct q2_slice *s;
+    uint64_t index = cluster & ((UINT64_C(1) << slice_entry_bits(q)) - 1);
+    if (value > refcount_max(q))
+        return -EMLINK;
+    int rc = vmm_q2_before_change(q);
+    if (!rc)
+        rc = refcount_slice(q, cluster, &s);
+    if (!rc && !s)
+        rc = vmm_q2_damaged(q);
+    if (rc)
+        return rc;
+    vmm_q2_refcount_poke(s->data, q->header.refcount_order, index, value);
+    if (value == 0 && cluster < q->free_hint)
+        q->free_hint = cluster;
+    vmm_q2_cache_dirty(q, s);
+    vmm_q2_cache_put(s);
+    return 0;
+}
+
 /* With lazy refcounts they are written when the image is closed; until then it is marked as one
  * whose refcounts must be counted anew. */
 int vmm_q2_before_change(struct qcow2 *q)
