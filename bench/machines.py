@@ -4,8 +4,8 @@
 
     machines.py BUILD_FOLDER [--linux KERNEL_FOLDER]
 
-Peers run turn by turn in the same session: bench-floor (the same ioctls and nothing else), and QEMU 7.2
-microvm where it is installed and can use this KVM. A small guest writes to port 0xf4 as its first act, and
+Peers run turn by turn in the same session: bench-floor (the same ioctls and nothing else), and QEMU 7.2's
+boards microvm and pc where it is installed and can use this KVM. A small guest writes to port 0xf4 as its first act, and
 the process ends: wall and CPU time are those of the whole process, tear-down included. With --linux also a
 stock kernel (bzImage) is booted to its first process, by us and by QEMU, with the same initramfs.
 """
@@ -35,6 +35,11 @@ spin = os.path.join(guests, "spin64.bin")
 idle = os.path.join(guests, "idle64.bin")
 quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 QEMU = "qemu-system-x86_64"
+QEMU_DEVICES = ["-drive", "driver=null-co,size=64M,if=none,id=disk", "-device", "virtio-blk-device,drive=disk",
+                "-netdev", "user,id=net", "-device", "virtio-net-device,netdev=net",
+                "-device", "virtio-serial-device", "-chardev", "file,path=/dev/null,id=console",
+                "-device", "virtconsole,chardev=console", "-device", "virtio-rng-device",
+                "-device", "virtio-balloon-device"]
 
 
 def make_firmware():
@@ -47,9 +52,13 @@ def make_firmware():
     return path
 
 
-def qemu(*more):
-    return [QEMU, "-M", "microvm,rtc=off,x-option-roms=off", "-accel", "kvm", "-m", "256",
+def qemu(*more, board="microvm,rtc=off,x-option-roms=off"):
+    return [QEMU, "-M", board, "-accel", "kvm", "-m", "256",
             "-nodefaults", "-no-user-config", "-display", "none", *more]
+
+
+def qemu_boards(*more):
+    return {"QEMU microvm": qemu(*more), "QEMU pc": qemu(*more, board="pc")}
 
 
 def once(command):
@@ -79,19 +88,18 @@ def start_up(has_qemu):
     commands = {"floor": [floor, first_write],
                 "libvmm": [vmm_run, "--kernel", first_write + ",format=flat64", "--debug-exit"]}
     if has_qemu:
-        commands["QEMU"] = qemu("-serial", "null", "-bios", make_firmware(), "-device",
-                                "isa-debug-exit,iobase=0xf4,iosize=4")
+        commands.update(qemu_boards("-serial", "null", "-bios", make_firmware(), "-device",
+                                    "isa-debug-exit,iobase=0xf4,iosize=4"))
     got = turns(commands, args.runs, 1)
     how = "256 MiB, serial port; process start to its end after the guest's first port write"
     report("start", "wall time", "ms", got["libvmm"][0], "floor", got["floor"][0],
            min_ratio=0.8, how=how)
     report("start", "CPU time", "ms", got["libvmm"][1], "floor", got["floor"][1], min_ratio=0.5,
            how=how)
-    if has_qemu:
-        report("start", "wall time beside QEMU microvm", "ms", got["libvmm"][0], "QEMU",
-               got["QEMU"][0], min_ratio=4, how=how)
-        report("start", "CPU time beside QEMU microvm", "ms", got["libvmm"][1], "QEMU",
-               got["QEMU"][1], min_ratio=4, how=how)
+    for board in ("QEMU microvm", "QEMU pc") if has_qemu else ():
+        for what, samples in enumerate(("wall time", "CPU time")):
+            report("start", f"{samples} beside {board}", "ms", got["libvmm"][what], "QEMU",
+                   got[board][what], min_ratio=4, how=how)
 
 
 def private_kib(pid):
@@ -154,17 +162,23 @@ def memory(has_qemu):
     processes = {name: subprocess.Popen(command, **quiet) for name, command in cases.items()}
     if has_qemu:
         firmware = make_firmware()
-        processes["QEMU"] = subprocess.Popen(qemu("-serial", "null", "-bios", firmware), **quiet)
+        for board, command in qemu_boards("-serial", "null", "-bios", firmware).items():
+            processes[board] = subprocess.Popen(command, **quiet)
+        processes["QEMU full"] = subprocess.Popen(qemu("-serial", "null", "-bios", firmware, *QEMU_DEVICES),
+                                                  **quiet)
     time.sleep(3)
     for name, process in processes.items():
         if process.poll() is not None:
             sys.exit(f"{name}: ended with {process.returncode}")
-    theirs = [private_kib(processes["QEMU"].pid)] if has_qemu else None
-    report("memory", "private memory, serial port only", "KiB",
-           [private_kib(processes["bare"].pid)], "QEMU" if theirs else None, theirs, limit=3072,
-           how="private pages of /proc/PID/smaps without the guest's own memory")
+    for board in ("QEMU microvm", "QEMU pc") if has_qemu else (None,):
+        theirs = [private_kib(processes[board].pid)] if board else None
+        name = "private memory, serial port only" + (f", beside {board}" if board else "")
+        report("memory", name, "KiB",
+               [private_kib(processes["bare"].pid)], board, theirs, limit=3072,
+               how="private pages of /proc/PID/smaps without the guest's own memory")
+    theirs = [private_kib(processes["QEMU full"].pid)] if has_qemu else None
     report("memory", "private memory, with " + ", ".join(named), "KiB",
-           [private_kib(processes["full"].pid)], limit=3072,
+           [private_kib(processes["full"].pid)], "QEMU microvm" if theirs else None, theirs, limit=3072,
            how="private pages of /proc/PID/smaps without the guest's own memory")
     for name in ("bare", "full"):
         pid = processes[name].pid

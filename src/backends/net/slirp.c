@@ -32,6 +32,10 @@
 #define FDS_STEP    64u
 #define NEVER       UINT64_MAX
 #define MS          UINT64_C(1000000)
+/* libslirp asks for a turn in a second at the latest also when none of its connections, fragments or packets
+ * waits for anything: not armed any more once that many turns found nothing, so an idle VM sleeps. */
+#define IDLE_TIMEOUT 1000u /* ms */
+#define QUIET_TURNS  3u
 
 /* libslirp, loaded when the first such network is made: it brings GLib along, whose loading would cost every
  * program milliseconds. */
@@ -86,6 +90,7 @@ struct user_net {
     struct polled *fds;
     size_t fd_count, fd_room;
     bool held_back; /* sockets that could be read are not */
+    uint32_t quiet; /* turns in a row that only a deadline brought about */
     /* A ring of frames for the user. */
     size_t head, used;
     uint8_t frame[VMM_NET_FRAME_MAX]; /* of the loop's thread: the one that is being delivered */
@@ -245,7 +250,7 @@ static void prepare(struct user_net *u)
             u->fds[kept++] = u->fds[i];
     }
     u->fd_count = kept;
-    if (timeout != UINT32_MAX)
+    if (timeout < IDLE_TIMEOUT || u->quiet < QUIET_TURNS)
         deadline = now + timeout * MS;
     for (size_t i = 0; i < TIMERS; i++)
         if (u->timers[i].used && u->timers[i].deadline < deadline)
@@ -314,10 +319,11 @@ static void guest_error(const char *text, void *ctx)
 }
 
 /* A turn of libslirp's. Descriptors that are not polled at this moment have nothing to say. */
-static void work(struct user_net *u)
+static void work(struct user_net *u, bool deadline)
 {
     struct epoll_event events[FDS_STEP];
     pthread_mutex_lock(&u->lock);
+    u->quiet = deadline ? u->quiet + 1 : 0;
     int n = epoll_wait(u->epoll_fd, events, FDS_STEP, 0);
     for (size_t i = 0; i < u->fd_count; i++)
         u->fds[i].ready = 0;
@@ -338,13 +344,13 @@ static void wake(struct user_net *u)
 }
 
 /* One callback for all: something is ready, a deadline has come, or the user wants frames. */
-static void turn(struct user_net *u)
+static void turn(struct user_net *u, bool deadline)
 {
     struct vmm_net *net = u->net;
     if (!vmm_net_try_ref(net))
         return;
     deliver(u);
-    work(u);
+    work(u, deadline);
     deliver(u);
     pthread_mutex_lock(&u->lock);
     bool read_on = u->held_back && u->used <= QUEUE_HIGH;
@@ -357,12 +363,17 @@ static void turn(struct user_net *u)
 static void on_ready(void *ctx, uint32_t events)
 {
     (void)events;
-    turn(ctx);
+    turn(ctx, false);
 }
 
-static void on_timer(void *ctx)
+static void on_deadline(void *ctx)
 {
-    turn(ctx);
+    turn(ctx, true);
+}
+
+static void on_wake(void *ctx)
+{
+    turn(ctx, false);
 }
 
 static int slirp_send(void *ctx, const struct vmm_net_frame *frame)
@@ -505,8 +516,8 @@ static int start(struct user_net *u, const struct vmm_net_slirp_options *o)
     u->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     if (u->epoll_fd < 0)
         return -errno;
-    int ret = vmm_timer_new(u->loop, on_timer, u, &u->timer);
-    ret = ret ? ret : vmm_timer_new(u->loop, on_timer, u, &u->again);
+    int ret = vmm_timer_new(u->loop, on_deadline, u, &u->timer);
+    ret = ret ? ret : vmm_timer_new(u->loop, on_wake, u, &u->again);
     if (ret)
         return ret;
     configure(&config, o, u->hostname);
