@@ -81,9 +81,9 @@ def disks(folder):
     how = "a polling guest, raw image on a memory file system"
     for name, append, count, goal in (
             ("disk, 4 KiB random reads, depth 1", "size=4096 depth=1 count=3000", 3000, 1),
-            ("disk, 4 KiB random reads, depth 32", "size=4096 depth=32 count=40000", 40000, 1.5),
-            ("disk, 4 KiB random writes, depth 32", "size=4096 depth=32 write=1 count=40000",
-             40000, 1),
+            ("disk, 4 KiB random reads, depth 32", "size=4096 depth=32 count=20000", 20000, 1.5),
+            ("disk, 4 KiB random writes, depth 32", "size=4096 depth=32 write=1 count=8000",
+             8000, 1),
             ("disk, 128 KiB in a row, depth 4", "size=131072 depth=4 count=2000 random=0", 2000,
              1)):
         for form, options in (("split", "event=1 indirect=1"), ("packed", "packed=1")):
@@ -129,7 +129,7 @@ def network(folder):
     theirs = ["-netdev", f"stream,id=n,server=off,addr.type=unix,addr.path={path}", "-device",
               "virtio-net-device,netdev=n"]
     how = "frames to and from a stream socket that a process empties or fills"
-    for size, count in ((64, 40000), (1500, 30000)):
+    for size, count in ((64, 8000), (1500, 8000)):
         append = f"mode=send device=1 queue=1 header=12 size={size} count={count}"
         compare(f"network, sending {size} bytes", "/s", count, append, our, theirs, 1, how,
                 around=lambda: Sink(path))
@@ -141,7 +141,7 @@ def network(folder):
 
 def console(folder):
     out = os.path.join(folder, "console")
-    count, size = 20000, 1024
+    count, size = 8000, 1024
     append = f"mode=send device=3 queue=1 size={size} count={count}"
     compare("console, writing", "MiB/s", count * size / (1 << 20), append,
             ["--console", "file:" + out],
