@@ -26,7 +26,7 @@ QUIET = "console=ttyS0 quiet"
 def guest(spec="", cpus=1, append=QUIET, extra=()):
     return Console(
         [vmm_run, "--kernel", kernel + spec, "--initrd", initrd, "--append", append,
-         "--memory", "512M", "--cpus", str(cpus), "--timeout", "120", *extra]
+         "--memory", "512M", "--cpus", str(cpus), "--timeout", "600", *extra]
     )
 
 

@@ -29,7 +29,7 @@ initrd = cache + "/initramfs-controllers.gz"
 def guest(options):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append",
-         "console=ttyS0 quiet", "--memory", "256M", "--transport", "pci", "--timeout", "300", *options]
+         "console=ttyS0 quiet", "--memory", "256M", "--transport", "pci", "--timeout", "600", *options]
     )
     console.expect("user space reached on", 200)
     console.expect("guest# ", 20)

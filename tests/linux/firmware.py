@@ -30,7 +30,7 @@ def boots_from_a_disk():
         make = os.path.join(here, "make-firmware-disk")
         subprocess.run([make, "bios", disk, kernel, initrd], check=True)
         with Console([vmm_run, "--machine", "pc", "--firmware", SEABIOS, "--memory", "256M",
-                      "--disk", disk + ",format=raw", "--timeout", "240"]) as console:
+                      "--disk", disk + ",format=raw", "--timeout", "600"]) as console:
             console.expect("Debian from the disk", 100)
             console.expect("user space reached on", 150)
             console.expect("guest# ", 20)

@@ -110,7 +110,7 @@ def main():
         tests.skip("memory hot plug", "LIBVMM_KERNELS or LIBVMM_CACHE names no kernel or initramfs")
         tests.end()
     with Console([vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", APPEND, "--memory",
-                  "256M,max=768M", "--cpus", "2", "--timeout", "400", "--control", path]) as console:
+                  "256M,max=768M", "--cpus", "2", "--timeout", "600", "--control", path]) as console:
         console.expect("guest# ", 100)
         tests.run("plugged memory arrives, and Linux reports success", plugged, console)
         tests.run("it is used", used, console)

@@ -40,7 +40,7 @@ DHCP_SCRIPT = ("[ $1 = bound ] || exit 0; ifconfig $interface $ip netmask $subne
 def guest(net, transport, cpus=1, prefix=()):
     console = Console(
         [*prefix, vmm_run, "--kernel", kernel, "--initrd", initrd, "--append",
-         "console=ttyS0 quiet", "--memory", "192M", "--cpus", str(cpus), "--timeout", "250",
+         "console=ttyS0 quiet", "--memory", "192M", "--cpus", str(cpus), "--timeout", "600",
          "--verbose", "--transport", transport, "--net", net]
     )
     console.expect("user space reached on", 100)

@@ -27,7 +27,7 @@ initrd = os.path.join(os.environ.get("LIBVMM_CACHE", ""), "initramfs-nvme.gz")
 def guest(options):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet", "--cpus", "2",
-         "--memory", "256M", "--transport", "pci", "--timeout", "300", "--verbose", *options]
+         "--memory", "256M", "--transport", "pci", "--timeout", "600", "--verbose", *options]
     )
     console.expect("user space reached on", 200)
     console.expect("guest# ", 20)

@@ -35,7 +35,7 @@ def file_is_memory(transport):
         subprocess.run(["mke2fs", "-q", "-t", "ext4", "-b", "4096", "-F", image], check=True)
         console = Console(
             [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-             "--memory", "256M", "--timeout", "120", "--verbose", "--transport", transport,
+             "--memory", "256M", "--timeout", "600", "--verbose", "--transport", transport,
              "--pmem", image])
         with console:
             console.expect("user space reached on", 100)

@@ -42,7 +42,7 @@ def disk_is_written():
         run("qemu-img", "convert", "-c", "-f", "raw", "-O", "qcow2", raw, base)
         run("qemu-img", "create", "-q", "-f", "qcow2", "-b", "base.qcow2", "-F", "qcow2", image)
         with Console([vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-                      "--memory", "512M", "--timeout", "200",
+                      "--memory", "512M", "--timeout", "600",
                       "--disk", image + ",format=qcow2,backing=on"]) as console:
             console.expect("user space reached on", 150)
             console.expect("guest# ", 20)

@@ -56,7 +56,7 @@ def disks_and_disc(transport):
             disks += ["--disk", iso + ",format=raw,if=scsi,cdrom=on"]
         console = Console(
             [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-             "--memory", "512M", "--timeout", "150", "--verbose", "--transport", transport] + disks)
+             "--memory", "512M", "--timeout", "600", "--verbose", "--transport", transport] + disks)
         with console:
             console.expect("user space reached on", 100)
             console.expect("guest# ", 20)

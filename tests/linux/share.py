@@ -27,7 +27,7 @@ initrd = cache + "/initramfs-share.gz"
 def guest(shares, transport):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-         "--memory", "512M", "--cpus", "2", "--timeout", "120", "--verbose",
+         "--memory", "512M", "--cpus", "2", "--timeout", "600", "--verbose",
          "--transport", transport] + [x for s in shares for x in ("--share", s)]
     )
     console.expect("user space reached on", 100)

@@ -85,7 +85,7 @@ def ours(kind, folder):
     control = folder + "/control"
     with Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", arguments, "--memory", "256M",
-         "--timeout", "150", "--verbose", "--transport", "pci", "--vga", kind, "--control", control]
+         "--timeout", "600", "--verbose", "--transport", "pci", "--vga", kind, "--control", control]
     ) as console:
         write_lines(console)
         ask(control, f"screenshot {folder}/{kind}.ppm")

@@ -31,7 +31,7 @@ virtiofsd = next((p for p in ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd
 def guest(device, transport):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-         "--memory", "192M", "--timeout", "200", "--verbose", "--transport", transport,
+         "--memory", "192M", "--timeout", "600", "--verbose", "--transport", transport,
          "--vhost-user", device]
     )
     console.expect("user space reached on", 150)

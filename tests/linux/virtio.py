@@ -31,7 +31,7 @@ initrd = os.path.join(os.environ.get("LIBVMM_CACHE", ""), "initramfs-virtio.gz")
 def guest(extra, transport, cpus=1):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append", "console=ttyS0 quiet",
-         "--memory", "512M", "--cpus", str(cpus), "--timeout", "120", "--verbose",
+         "--memory", "512M", "--cpus", str(cpus), "--timeout", "600", "--verbose",
          "--transport", transport, *extra]
     )
     console.expect("user space reached on", 100)
@@ -157,7 +157,7 @@ def resident_mib(console):
 def balloon_moves_memory():
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         with guest(["--balloon", "--control", folder + "/control", "--memory", "192M",
-                    "--timeout", "300"], "mmio") as console:
+                    "--timeout", "600"], "mmio") as console:
             client = socket.socket(socket.AF_UNIX)
             client.connect(folder + "/control")
             answers = client.makefile("rw")

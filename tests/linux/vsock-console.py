@@ -47,7 +47,7 @@ def with_program(folder):
 def start(folder, transport, *options):
     console = Console(
         [vmm_run, "--kernel", kernel, "--initrd", with_program(folder), "--append",
-         "console=ttyS0 quiet", "--memory", "192M", "--cpus", "2", "--timeout", "150", "--verbose",
+         "console=ttyS0 quiet", "--memory", "192M", "--cpus", "2", "--timeout", "600", "--verbose",
          "--transport", transport, *options])
     console.expect("user space reached on", 100)
     console.expect("guest# ", 20)
@@ -146,7 +146,7 @@ def terminal(transport):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         with Console(
                 [vmm_run, "--kernel", kernel, "--initrd", initrd, "--append",
-                 "console=ttyS0 console=hvc0 quiet", "--memory", "192M", "--timeout", "150",
+                 "console=ttyS0 console=hvc0 quiet", "--memory", "192M", "--timeout", "600",
                  "--verbose", "--transport", transport, "--serial", "file:" + folder + "/serial",
                  "--console", "stdio"]) as console:
             # The console is there once its module is; the shell opens it then.
