@@ -278,8 +278,18 @@ struct fixture {
     struct driver d;
     struct back_end b;
     int fd; /* the front end's side */
+    uint32_t timeout_ms;
     _Atomic int broken;
 };
+
+/* How long answers are waited for: not long where none will come. */
+#define LONG_MS  20000u
+#define SHORT_MS 600u
+
+static uint32_t patience(uint32_t fault)
+{
+    return fault == SILENT || fault == TRICKLE ? SHORT_MS : LONG_MS;
+}
 
 static void was_broken(void *ctx, const char *why)
 {
@@ -343,7 +353,7 @@ static int make_device(struct fixture *f, const char *tag, uint32_t queues, stru
     o.fd = f->fd;
     o.tag = tag;
     o.queues = queues;
-    o.timeout_ms = 400; /* for answers of a back end in this process */
+    o.timeout_ms = f->timeout_ms ? f->timeout_ms : LONG_MS;
     o.broken = was_broken;
     o.ctx = f;
     return tag ? vmm_vhost_user_fs_new(&place, &o, out, NULL)
@@ -465,6 +475,7 @@ static void answers_that_are_wrong_at_first(void **state)
         for (uint32_t fault = SILENT; fault <= TRICKLE; fault++) {
             struct fixture *f = open_fixture();
             struct vmm_virtio *virtio;
+            f->timeout_ms = patience(fault);
             f->b.fault = fault;
             f->b.fault_at = asked[i];
             bool answered = asked[i] != SET_OWNER; /* comes before acknowledgements */
@@ -488,6 +499,7 @@ static void answers_that_are_wrong_later(void **state)
     for (size_t i = 0; i < 8; i++)
         for (uint32_t fault = SILENT; fault <= TRICKLE; fault++) {
             struct fixture *f = open_fixture();
+            f->timeout_ms = patience(fault);
             open_disk(f);
             f->b.fault = fault;
             f->b.fault_at = asked[i];
@@ -513,6 +525,7 @@ static void queues_that_do_not_stop(void **state)
     (void)state;
     for (uint32_t fault = SILENT; fault <= NO_REPLY_FLAG; fault++) {
         struct fixture *f = open_fixture();
+        f->timeout_ms = patience(fault);
         open_disk(f);
         start(&f->d, 0);
         round_trip(f);
