@@ -41,6 +41,7 @@
 #include <libvmm/nvme.h>
 #include <libvmm/paging.h>
 #include <libvmm/pci.h>
+#include <libvmm/pflash.h>
 #include <libvmm/pm.h>
 #include <libvmm/qcow2.h>
 #include <libvmm/rtc.h>
