@@ -136,6 +136,7 @@ static int make_machine(struct run *run, struct vmm_error *err)
     struct vmm_machine_options m = VMM_MACHINE_OPTIONS_INIT;
     m.board = o->machine;
     m.firmware = o->firmware;
+    m.firmware_vars = o->firmware_vars;
     m.cpu = o->cpu;
     m.memory_size = o->memory;
     m.memory_max = o->memory_max;

@@ -24,6 +24,9 @@ static const char help[] =
     "The machine\n"
     "  --machine micro|pc        the board (micro); pc starts firmware, which boots a disk\n"
     "  --firmware FILE           of the board pc: such as /usr/share/seabios/bios-256k.bin\n"
+    "  --firmware-vars FILE      where UEFI firmware keeps its variables: a copy of the empty "
+    "store\n"
+    "                            that comes with it, for each machine its own\n"
     "  --memory SIZE[,max=SIZE]  RAM: 512M, 2G, ... (256M); up to max can be plugged while it "
     "runs\n"
     "  --cpus N                  processors (1)\n"
@@ -407,6 +410,7 @@ enum {
     OPT_CPU,
     OPT_MACHINE,
     OPT_FIRMWARE,
+    OPT_FIRMWARE_VARS,
     OPT_SERIAL,
     OPT_DEBUG_CONSOLE,
     OPT_DEBUG_EXIT,
@@ -445,6 +449,7 @@ static const struct option long_options[] = {
     {"cpu", required_argument, NULL, OPT_CPU},
     {"machine", required_argument, NULL, OPT_MACHINE},
     {"firmware", required_argument, NULL, OPT_FIRMWARE},
+    {"firmware-vars", required_argument, NULL, OPT_FIRMWARE_VARS},
     {"serial", required_argument, NULL, OPT_SERIAL},
     {"debug-console", required_argument, NULL, OPT_DEBUG_CONSOLE},
     {"debug-exit", no_argument, NULL, OPT_DEBUG_EXIT},
@@ -511,6 +516,9 @@ static int take(struct run_options *o, int option, char *value)
         return -1;
     case OPT_FIRMWARE:
         o->firmware = value;
+        return -1;
+    case OPT_FIRMWARE_VARS:
+        o->firmware_vars = value;
         return -1;
     case OPT_SERIAL:
         o->serial = value;

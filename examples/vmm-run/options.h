@@ -47,7 +47,8 @@ struct run_options {
     const char *append;
     const char *cpu;
     const char *machine;
-    const char *firmware; /* NULL: none */
+    const char *firmware;
+    const char *firmware_vars; /* NULL: none */
     const char *serial;
     const char *debug_console; /* NULL: none */
     const char *report;

@@ -97,11 +97,14 @@ struct vmm_machine_options {
     uint64_t memory_max;
     /** Board "pc": the file that is its firmware, 64 KiB to 16 MiB. Needed there. */
     const char *firmware;
+    /** Board "pc": a file that is the flash chip below the firmware, in which UEFI keeps its variables: of
+     *  each machine its own copy of the firmware's empty store. Written when the guest writes. NULL: none. */
+    const char *firmware_vars;
 };
 #define VMM_MACHINE_OPTIONS_INIT                                                                   \
     {                                                                                              \
         sizeof(struct vmm_machine_options), "micro", 0, 0, 0, 0, 0, 0, 0, 0, 0, {0}, 0,            \
-            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0, 0, 0                                                   \
+            {0, 0, 0, 0}, 0, 0, 0, 0, 0, 0, 0, 0, 0                                                \
     }
 
 /** The boards of this build, for help texts: NULL-terminated, static. */

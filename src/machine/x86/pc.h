@@ -9,6 +9,7 @@
 #include <libvmm/fwcfg.h>
 #include <libvmm/i8042.h>
 #include <libvmm/pci.h>
+#include <libvmm/pflash.h>
 #include <libvmm/rtc.h>
 #include <libvmm/serial.h>
 #include <libvmm/x86.h>
@@ -22,6 +23,7 @@
 #define PC_ROM_COPY       UINT64_C(0xe0000) /* the firmware's last 128 KiB */
 #define PC_ROM_COPY_MAX   UINT64_C(0x20000)
 #define PC_FIRMWARE_MAX   (UINT64_C(16) << 20)
+#define PC_OVER_RAM       10 /* priority in the memory map */
 #define PC_IOAPIC         0xfec00000u
 #define PC_WINDOW_END     UINT64_C(0xfec00000)
 #define PC_HIGH_WINDOW    (UINT64_C(1) << 35) /* bytes of the window above RAM */
@@ -60,6 +62,7 @@ struct pc {
     struct vmm_i8042 *i8042;
     struct vmm_fwcfg *fwcfg;
     struct vmm_acpi_pm *pm;
+    struct vmm_pflash *flash; /* NULL: no variables */
     struct vmm_x86_cpuid *cpuid;
 
     struct vmm_memory_region *ram, *firmware, *window; /* window: what PCI has at PC_SHADOW */
@@ -95,6 +98,9 @@ int vmm_pc_add_fwcfg(struct vmm_machine *machine, struct vmm_error *err);
 int vmm_pc_fill_fwcfg(struct vmm_machine *machine, struct vmm_error *err);
 int vmm_pc_set_smbios(struct vmm_machine *machine, const struct vmm_smbios_options *options,
                       struct vmm_error *err);
+
+/* pc_flash.c: the chip that ends at `end`, where the embedder has named a file for it */
+int vmm_pc_add_flash(struct vmm_machine *machine, uint64_t end, struct vmm_error *err);
 
 /* pc_tables.c */
 int vmm_pc_add_tables(struct vmm_machine *machine, struct vmm_error *err);

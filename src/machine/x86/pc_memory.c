@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define OVER_RAM   10
 #define REG_PAM0   0x59u
 #define REG_SMRAM  0x72u
 #define SMRAM_OPEN 0x40u
@@ -114,12 +113,12 @@ static int add_segments(struct pc *pc, struct vmm_error *err)
     int rc = 0;
     for (uint32_t i = 0; i < PC_PAM_SEGMENTS && !rc; i++) {
         struct pc_segment *s = &pc->segments[i];
-        rc = new_alias(pc, "pam-shadow", pc->ram, PC_SHADOW + segment_offset(i), OVER_RAM + 1, i,
+        rc = new_alias(pc, "pam-shadow", pc->ram, PC_SHADOW + segment_offset(i), PC_OVER_RAM + 1, i,
                        &s->shadow, err);
         rc = rc ? rc : vmm_memory_set_enabled(pc->machine->memory, s->shadow, false, err);
-        rc =
-            rc ? rc
-               : new_alias(pc, "pam-rom", pc->window, segment_offset(i), OVER_RAM, i, &s->rom, err);
+        rc = rc ? rc
+                : new_alias(pc, "pam-rom", pc->window, segment_offset(i), PC_OVER_RAM, i, &s->rom,
+                            err);
     }
     return rc;
 }
@@ -196,10 +195,10 @@ static int add_roms(struct pc *pc, const uint8_t *data, size_t length, struct vm
     memset(copy, 0xff, PC_SHADOW_LENGTH);
     memcpy(copy + PC_SHADOW_LENGTH - tail, data + length - tail, tail);
     int rc = new_rom(pc, "firmware", length, NULL, &pc->firmware, err);
-    rc = rc ? rc : vmm_memory_add(memory, pc->firmware, PC_HIGH_MEMORY - length, OVER_RAM, err);
+    rc = rc ? rc : vmm_memory_add(memory, pc->firmware, PC_HIGH_MEMORY - length, PC_OVER_RAM, err);
     rc = rc ? rc : vmm_memory_write_rom(memory, PC_HIGH_MEMORY - length, data, length);
     rc = rc ? rc : new_rom(pc, "pci-below-1m", PC_SHADOW_LENGTH, write_behind, &pc->window, err);
-    rc = rc ? rc : vmm_memory_add(memory, pc->window, PC_SHADOW, OVER_RAM, err);
+    rc = rc ? rc : vmm_memory_add(memory, pc->window, PC_SHADOW, PC_OVER_RAM, err);
     rc = rc ? rc : vmm_memory_write_rom(memory, PC_SHADOW, copy, PC_SHADOW_LENGTH);
     rc = rc ? rc : vmm_memory_remove(memory, pc->window, err);
     free(copy);
@@ -214,7 +213,7 @@ static int add_vga_hole(struct pc *pc, struct vmm_error *err)
     o.length = PC_VGA_LENGTH;
     int rc = vmm_memory_region_new(&o, &pc->vga_hole, err);
     return rc ? rc
-              : vmm_memory_add(pc->machine->memory, pc->vga_hole, PC_VGA_WINDOW, OVER_RAM, err);
+              : vmm_memory_add(pc->machine->memory, pc->vga_hole, PC_VGA_WINDOW, PC_OVER_RAM, err);
 }
 
 int vmm_pc_add_memory(struct vmm_machine *m, struct vmm_error *err)
@@ -234,6 +233,7 @@ int vmm_pc_add_memory(struct vmm_machine *m, struct vmm_error *err)
         rc = vmm_machine_add_ram(m, "ram-high", PC_HIGH_MEMORY, m->options.memory_size - low, NULL,
                                  err);
     rc = rc ? rc : add_roms(pc, data, length, err);
+    rc = rc ? rc : vmm_pc_add_flash(m, PC_HIGH_MEMORY - length, err);
     rc = rc ? rc : add_vga_hole(pc, err);
     rc = rc ? rc : add_segments(pc, err);
     free(data);
@@ -246,6 +246,7 @@ void vmm_pc_free_memory(struct pc *pc)
         vmm_memory_region_unref(pc->segments[i].rom);
         vmm_memory_region_unref(pc->segments[i].shadow);
     }
+    vmm_pflash_unref(pc->flash);
     vmm_memory_region_unref(pc->vga_hole);
     vmm_memory_region_unref(pc->window);
     vmm_memory_region_unref(pc->firmware);
