@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #define CLIENTS_MAX 8
-#define LINE_MAX_   256
+#define LINE_MAX_   1024
 #define REPLY_MAX   (64 * 1024)
 #define REGIONS_MAX 64
 
@@ -32,6 +32,8 @@ struct control {
     struct drives *drives;
     struct vmm_virtio *balloon;
     const struct ports *ports;
+    struct plug *plug;
+    struct vmm_error error; /* what is wrong, where there are words for it */
     struct display *display;
     struct vmm_source *source;
     int fd;
@@ -50,6 +52,16 @@ static void put(struct control *c, const char *format, ...)
     va_end(args);
     if (n > 0)
         c->length += (size_t)n < REPLY_MAX - c->length ? (size_t)n : REPLY_MAX - c->length - 1;
+}
+
+/* Inside of a JSON string: of control characters line ends are kept. */
+static void put_escaped(struct control *c, const char *text)
+{
+    for (const char *p = text; *p; p++)
+        if (*p == '\n')
+            put(c, "\\n");
+        else if ((unsigned char)*p >= ' ')
+            put(c, *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
 }
 
 /* Commands ------------------------------------------------------------------------------------- */
@@ -268,6 +280,32 @@ static int run_change(struct control *c, const char *argument, int *fds, int *fd
     return run_medium(c, argument, true);
 }
 
+static int run_slots(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    (void)argument;
+    (void)fds;
+    (void)fd_count;
+    put(c, "{\"slots\": [");
+    for (uint32_t i = 0; i < c->plug->count; i++) {
+        const struct plug_slot *s = &c->plug->slots[i];
+        put(c, "%s{\"slot\": %u, \"device\": \"%s\"}", i ? ", " : "", i, plug_state(s));
+    }
+    put(c, "]}");
+    return 0;
+}
+
+static int run_plug(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = plug_insert(c->plug, argument, &c->error);
+    return rc ? rc : run_slots(c, argument, fds, fd_count);
+}
+
+static int run_unplug(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = plug_remove(c->plug, argument);
+    return rc ? rc : run_slots(c, argument, fds, fd_count);
+}
+
 static int run_key(struct control *c, const char *argument, int *fds, int *fd_count)
 {
     int rc = ports_key(c->ports, argument);
@@ -292,7 +330,6 @@ static int run_screenshot(struct control *c, const char *argument, int *fds, int
     return rc;
 }
 
-/* As a JSON string: the text has no control characters but line ends. */
 static int run_screen_text(struct control *c, const char *argument, int *fds, int *fd_count)
 {
     char *text;
@@ -303,8 +340,7 @@ static int run_screen_text(struct control *c, const char *argument, int *fds, in
     if (rc)
         return rc;
     put(c, "{\"text\": \"");
-    for (const char *p = text; *p; p++)
-        put(c, *p == '\n' ? "\\n" : *p == '"' || *p == '\\' ? "\\%c" : "%c", *p);
+    put_escaped(c, text);
     put(c, "\"}");
     free(text);
     return 0;
@@ -341,6 +377,9 @@ static const struct command commands[] = {
     {"eject", "eject N [force]: take the medium out of CD-ROM drive N, as the guest allows",
      run_eject},
     {"change", "change N FILE: put another medium into it", run_change},
+    {"slots", "what is plugged in (--plug-slots)", run_slots},
+    {"plug", "plug SLOT disk FILE,... or plug SLOT net KIND,...: as --disk and --net", run_plug},
+    {"unplug", "unplug SLOT [force]: ask the guest to let go of it, or take it away", run_unplug},
     {"key", "key CODE [1 or 0]: press and release, or one of them; evdev's codes, buttons too",
      run_key},
     {"pointer", "pointer X Y: where the tablet points, to 32767; pointer by X Y: move the mouse",
@@ -388,13 +427,18 @@ static bool run_line(struct client *client, char *line)
     if (*argument)
         *argument++ = '\0';
     c->length = 0;
+    c->error.text[0] = '\0';
     for (const struct command *k = commands; k->name; k++)
         if (strcmp(k->name, line) == 0)
             rc = k->run(c, argument, fds, &fd_count);
     if (rc) {
         c->length = 0;
         fd_count = 0;
-        put(c, "{\"error\": \"%s\"}", rc == -ENOSYS ? "no such command: try help" : strerror(-rc));
+        put(c, "{\"error\": \"");
+        put_escaped(c, rc == -ENOSYS      ? "no such command: try help"
+                       : c->error.text[0] ? c->error.text
+                                          : strerror(-rc));
+        put(c, "\"}");
     }
     put(c, "\n");
     return send_reply(client, fds, fd_count);
@@ -500,6 +544,11 @@ int control_new(struct vmm_machine *machine, struct disks *disks, struct drives 
     }
     *out = c;
     return 0;
+}
+
+void control_set_plug(struct control *c, struct plug *plug)
+{
+    c->plug = plug;
 }
 
 void control_set_ports(struct control *c, const struct ports *ports)

@@ -8,6 +8,7 @@
 #include "disks.h"
 #include "display.h"
 #include "drives.h"
+#include "plug.h"
 #include "ports.h"
 
 #include <libvmm/vmm.h>
@@ -19,6 +20,8 @@ struct control;
 int control_new(struct vmm_machine *machine, struct disks *disks, struct drives *drives,
                 struct vmm_virtio *balloon, const char *path, struct control **out,
                 struct vmm_error *err);
+/* Where "plug" and "unplug" have their slots. */
+void control_set_plug(struct control *control, struct plug *plug);
 /* What "key" and "pointer" go to. */
 void control_set_ports(struct control *control, const struct ports *ports);
 /* NULL: there is none. */

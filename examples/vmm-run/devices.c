@@ -33,30 +33,42 @@ static int add_rng(struct vmm_machine *machine, struct vmm_error *err)
     return rc ? rc : hand_over(machine, virtio, err);
 }
 
-/* The name is the place on the board, so that it is the same in every run. */
-static int add_disk(struct disks *disks, struct drives *drives, struct vmm_machine *machine,
-                    const struct disk_option *d, uint32_t number, struct vmm_error *err)
+int devices_make_disk(struct vmm_machine *machine, const char *name, const struct disk_option *d,
+                      struct vmm_block *block, struct vmm_virtio **out, struct vmm_error *err)
 {
-    char name[16];
+    struct vmm_virtio_place place = place_of(machine, name);
     struct vmm_virtio_blk_options o = VMM_VIRTIO_BLK_OPTIONS_INIT;
-    struct vmm_virtio *virtio;
-    int rc = disks_open(disks, vmm_machine_loop(machine), d, &o.block, err);
-    if (rc)
-        return rc;
-    if (d->bus == DISK_ON_NVME)
-        return nvme_add(machine, d, number, o.block, err);
-    if (d->bus != DISK_ON_VIRTIO) {
-        rc = drives_add_disk(drives, d->bus, o.block, d->serial, d->read_only, err);
-        vmm_block_unref(o.block);
-        return rc;
-    }
-    (void)snprintf(name, sizeof(name), "disk%u", number);
-    const struct vmm_virtio_place place = place_of(machine, name);
+    place.loop = vmm_block_loop(block);
+    o.block = block;
     o.serial = d->serial;
     o.queues = d->queues;
     o.read_only = d->read_only;
-    rc = vmm_virtio_blk_new(&place, &o, &virtio, err);
-    vmm_block_unref(o.block);
+    return vmm_virtio_blk_new(&place, &o, out, err);
+}
+
+/* The name is the place on the board, so that it is the same in every run. */
+static int add_disk(struct disks *disks, struct drives *drives, struct iothreads *threads,
+                    struct vmm_machine *machine, const struct disk_option *d, uint32_t number,
+                    struct vmm_error *err)
+{
+    char name[16];
+    struct vmm_block *block;
+    struct vmm_virtio *virtio;
+    struct vmm_loop *loop =
+        d->bus == DISK_ON_VIRTIO ? iothreads_loop(threads, machine) : vmm_machine_loop(machine);
+    int rc = disks_open(disks, loop, d, &block, err);
+    if (rc)
+        return rc;
+    if (d->bus == DISK_ON_NVME)
+        return nvme_add(machine, d, number, block, err);
+    if (d->bus != DISK_ON_VIRTIO) {
+        rc = drives_add_disk(drives, d->bus, block, d->serial, d->read_only, err);
+        vmm_block_unref(block);
+        return rc;
+    }
+    (void)snprintf(name, sizeof(name), "disk%u", number);
+    rc = devices_make_disk(machine, name, d, block, &virtio, err);
+    vmm_block_unref(block);
     return rc ? rc : hand_over(machine, virtio, err);
 }
 
@@ -68,13 +80,14 @@ static int add_balloon(struct vmm_machine *machine, struct vmm_virtio **out, str
 }
 
 int devices_add(const struct run_options *options, struct disks *disks, struct drives *drives,
-                struct vmm_machine *machine, struct vmm_virtio **balloon, struct vmm_error *err)
+                struct iothreads *threads, struct vmm_machine *machine, struct vmm_virtio **balloon,
+                struct vmm_error *err)
 {
     int rc = 0;
     *balloon = NULL;
     for (uint32_t i = 0; i < options->disk_count && !rc; i++)
         if (options->disks[i].bus != DISK_ON_SCSI)
-            rc = add_disk(disks, drives, machine, &options->disks[i], i, err);
+            rc = add_disk(disks, drives, threads, machine, &options->disks[i], i, err);
     for (uint32_t i = 0; i < options->cdrom_count && !rc; i++)
         rc = drives_add_cdrom(drives, &options->cdroms[i], err);
     if (!rc && options->floppy)
@@ -84,7 +97,7 @@ int devices_add(const struct run_options *options, struct disks *disks, struct d
     if (!rc && options->rng)
         rc = add_rng(machine, err);
     if (!rc)
-        rc = net_add(&options->nets, machine, err);
+        rc = net_add(&options->nets, threads, machine, err);
     if (!rc)
         rc = share_add(&options->shares, machine, err);
     if (!rc)

@@ -5,6 +5,7 @@
 
 #include "disks.h"
 #include "drives.h"
+#include "iothreads.h"
 #include "options.h"
 
 #include <libvmm/machine.h>
@@ -12,6 +13,11 @@
 /* 0, or a negative errno with a text. The machine holds the devices; `*balloon` is the balloon among
  * them, or NULL. */
 int devices_add(const struct run_options *options, struct disks *disks, struct drives *drives,
-                struct vmm_machine *machine, struct vmm_virtio **balloon, struct vmm_error *err);
+                struct iothreads *threads, struct vmm_machine *machine, struct vmm_virtio **balloon,
+                struct vmm_error *err);
+
+/* A virtio disk, on no bus yet, and on its backend's loop. */
+int devices_make_disk(struct vmm_machine *machine, const char *name, const struct disk_option *disk,
+                      struct vmm_block *block, struct vmm_virtio **out, struct vmm_error *err);
 
 #endif

@@ -92,13 +92,10 @@ static int add_throttle(struct vmm_block **block, const struct disk_option *d,
     return put_over(block, above, rc);
 }
 
-static void failed(void *ctx, struct vmm_block *block, uint32_t event,
-                   const struct vmm_block_failure *failure)
+/* On the machine's loop: it alone pauses. */
+static void went_wrong(struct disks *disks, uint32_t event, const struct vmm_block_failure *failure)
 {
-    struct disks *disks = ctx;
-    (void)block;
-    if (!disks->machine) /* it goes */
-        return;
+    static const char *const names[] = {"read", "write", "flush", "discard", "write of zeroes"};
     if (event == VMM_BLOCK_GOES_ON) {
         if (!disks->stopped)
             return;
@@ -107,12 +104,47 @@ static void failed(void *ctx, struct vmm_block *block, uint32_t event,
         (void)vmm_machine_resume(disks->machine);
         return;
     }
-    static const char *const names[] = {"read", "write", "flush", "discard", "write of zeroes"};
     fprintf(stderr, "vmm-run: a disk failed, the VM is stopped: %s of %llu bytes at %llu: %s\r\n",
             names[failure->op], (unsigned long long)failure->length,
             (unsigned long long)failure->offset, strerror(-failure->result));
     if (vmm_machine_pause(disks->machine) == 0)
         disks->stopped++;
+}
+
+/* What an I/O thread has to say. */
+struct news {
+    struct disks *disks;
+    uint32_t event;
+    struct vmm_block_failure failure;
+};
+
+static void tell(void *ctx)
+{
+    struct news *news = ctx;
+    if (news->disks->machine)
+        went_wrong(news->disks, news->event, &news->failure);
+    free(news);
+}
+
+static void failed(void *ctx, struct vmm_block *block, uint32_t event,
+                   const struct vmm_block_failure *failure)
+{
+    struct disks *disks = ctx;
+    struct vmm_machine *machine = disks->machine;
+    if (!machine) /* it goes */
+        return;
+    if (vmm_block_loop(block) == vmm_machine_loop(machine)) {
+        went_wrong(disks, event, failure);
+        return;
+    }
+    struct news *news = malloc(sizeof(*news));
+    if (!news)
+        return;
+    *news = (struct news){.disks = disks, .event = event};
+    if (failure)
+        news->failure = *failure;
+    if (vmm_loop_post(vmm_machine_loop(machine), tell, news))
+        free(news);
 }
 
 static int add_policy(struct disks *disks, struct vmm_block **block, const struct disk_option *d,
@@ -144,15 +176,36 @@ int disks_open(struct disks *disks, struct vmm_loop *loop, const struct disk_opt
     return rc;
 }
 
+void disks_close(struct disks *disks, struct vmm_block *block)
+{
+    for (uint32_t i = 0; i < disks->count; i++) {
+        if (disks->policies[i] != block)
+            continue;
+        disks->policies[i] = disks->policies[--disks->count];
+        vmm_block_unref(block);
+        break;
+    }
+    vmm_block_unref(block);
+}
+
 bool disks_stopped(const struct disks *disks)
 {
     return disks->stopped > 0;
 }
 
+/* On the disk's loop. */
+static void retry(void *ctx)
+{
+    (void)vmm_block_policy_retry(ctx);
+}
+
 void disks_retry(struct disks *disks)
 {
     for (uint32_t i = 0; i < disks->count; i++)
-        (void)vmm_block_policy_retry(disks->policies[i]);
+        if (vmm_block_loop(disks->policies[i]) == vmm_machine_loop(disks->machine))
+            retry(disks->policies[i]);
+        else
+            (void)vmm_loop_post(vmm_block_loop(disks->policies[i]), retry, disks->policies[i]);
 }
 
 void disks_forget(struct disks *disks)

@@ -9,7 +9,7 @@
 
 struct disks {
     struct vmm_machine *machine;
-    struct vmm_block *policies[DISKS_MAX];
+    struct vmm_block *policies[DISKS_MAX + PLUG_SLOTS_MAX];
     uint32_t count;
     uint32_t stopped; /* disks that the VM waits for: so many pauses are ours */
 };
@@ -18,6 +18,8 @@ void disks_init(struct disks *disks, struct vmm_machine *machine);
 /* Open what the option names. The caller gets a reference. */
 int disks_open(struct disks *disks, struct vmm_loop *loop, const struct disk_option *option,
                struct vmm_block **out, struct vmm_error *err);
+/* Let go of what disks_open() gave. */
+void disks_close(struct disks *disks, struct vmm_block *block);
 /* Does the VM wait for a disk? */
 bool disks_stopped(const struct disks *disks);
 /* Try again what has failed. */

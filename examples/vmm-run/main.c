@@ -29,6 +29,8 @@ struct run {
     struct disks disks;
     struct ports ports;
     struct drives drives;
+    struct plug plug;
+    struct iothreads iothreads;
     struct vmm_virtio *balloon; /* the machine's; NULL: none */
     int signal_fd;
     bool timed_out;
@@ -199,11 +201,16 @@ static int set_up(struct run *run)
     run->times.machine_made = time_now();
     disks_init(&run->disks, run->machine);
     drives_init(&run->drives, run->machine);
-    rc = devices_add(&run->options, &run->disks, &run->drives, run->machine, &run->balloon, &err);
+    rc = iothreads_init(&run->iothreads, run->options.iothreads, run->machine, &err);
+    if (!rc)
+        rc = devices_add(&run->options, &run->disks, &run->drives, &run->iothreads, run->machine,
+                         &run->balloon, &err);
     if (!rc)
         rc =
             pmem_add(&run->options.pmem, run->host, run->machine,
                      run->options.memory_max ? run->options.memory_max : run->options.memory, &err);
+    if (!rc)
+        rc = plug_init(&run->plug, run->options.plug_slots, &run->disks, run->machine, &err);
     if (!rc)
         rc = ports_add(&run->ports, &run->options.ports, run->machine, escape_key, run, &err);
     if (rc)
@@ -222,6 +229,7 @@ static int set_up(struct run *run)
                          run->options.control, &run->control, &err);
         if (rc)
             return fail("--control", rc, &err);
+        control_set_plug(run->control, &run->plug);
         control_set_ports(run->control, &run->ports);
         control_set_display(run->control, run->display);
     }
@@ -301,9 +309,12 @@ int main(int argc, char **argv)
     display_free(run.display);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);
+    iothreads_stop(&run.iothreads);
+    plug_forget(&run.plug);
     drives_forget(&run.drives);
     disks_forget(&run.disks);
     ports_forget(&run.ports);
+    iothreads_forget(&run.iothreads);
     vmm_machine_unref(run.machine);
     vmm_chardev_unref(run.debug_console);
     vmm_chardev_unref(run.serial);

@@ -163,45 +163,53 @@ static int add_capture(struct vmm_net **net, const char *path, struct vmm_error 
     return rc;
 }
 
-static int add_card(const struct net_option *n, uint32_t number, struct vmm_net *net,
-                    struct vmm_machine *machine, struct vmm_error *err)
+static int make_card(const struct net_option *n, const char *name, struct vmm_net *net,
+                     struct vmm_loop *loop, struct vmm_machine *machine, struct vmm_virtio **out,
+                     struct vmm_error *err)
 {
-    char name[16];
     struct vmm_virtio_place place = VMM_VIRTIO_PLACE_INIT;
     struct vmm_virtio_net_options o = VMM_VIRTIO_NET_OPTIONS_INIT;
-    struct vmm_virtio *virtio;
-    (void)snprintf(name, sizeof(name), "net%u", number);
     place.name = name;
     place.vm = vmm_machine_vm(machine);
     place.memory = vmm_machine_memory(machine);
-    place.loop = vmm_machine_loop(machine);
+    place.loop = loop;
     o.net = net;
     o.mac = n->has_mac ? n->mac : NULL;
     o.queues = n->queues;
     o.mtu = n->mtu;
     o.features_off = n->no_packed ? VMM_VIRTIO_FEATURE(VMM_VIRTIO_F_PACKED) : 0;
-    int rc = vmm_virtio_net_new(&place, &o, &virtio, err);
+    return vmm_virtio_net_new(&place, &o, out, err);
+}
+
+int net_make(const struct net_option *n, const char *name, struct vmm_loop *loop,
+             struct vmm_machine *machine, struct vmm_virtio **out, struct vmm_error *err)
+{
+    struct vmm_net *net = NULL;
+    int rc = open_backend(loop, n, &net, err);
     if (rc)
         return rc;
-    rc = vmm_machine_add_virtio(machine, virtio, err);
-    vmm_virtio_unref(virtio);
+    if (n->pcap)
+        rc = add_capture(&net, n->pcap, err);
+    if (!rc)
+        rc = make_card(n, name, net, loop, machine, out, err);
+    vmm_net_unref(net);
     return rc;
 }
 
-int net_add(const struct net_options *options, struct vmm_machine *machine, struct vmm_error *err)
+int net_add(const struct net_options *options, struct iothreads *threads,
+            struct vmm_machine *machine, struct vmm_error *err)
 {
     int rc = 0;
     for (uint32_t i = 0; i < options->count && !rc; i++) {
-        const struct net_option *n = &options->net[i];
-        struct vmm_net *net = NULL;
-        rc = open_backend(vmm_machine_loop(machine), n, &net, err);
+        char name[16];
+        struct vmm_virtio *virtio;
+        (void)snprintf(name, sizeof(name), "net%u", i);
+        struct vmm_loop *loop = iothreads_loop(threads, machine);
+        rc = net_make(&options->net[i], name, loop, machine, &virtio, err);
         if (rc)
             break;
-        if (n->pcap)
-            rc = add_capture(&net, n->pcap, err);
-        if (!rc)
-            rc = add_card(n, i, net, machine, err);
-        vmm_net_unref(net);
+        rc = vmm_machine_add_virtio(machine, virtio, err);
+        vmm_virtio_unref(virtio);
     }
     return rc;
 }

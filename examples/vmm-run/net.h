@@ -3,6 +3,8 @@
 #ifndef VMM_RUN_NET_H
 #define VMM_RUN_NET_H
 
+#include "iothreads.h"
+
 #include <libvmm/vmm.h>
 
 #define NETS_MAX     8
@@ -29,6 +31,10 @@ struct net_options {
 
 /* user|tap:IF|unix:PATH[,key=value]...; the argument is cut up in place. NULL, or what is wrong. */
 const char *net_parse(struct net_options *options, char *text);
-int net_add(const struct net_options *options, struct vmm_machine *machine, struct vmm_error *err);
+/* One card, not on a bus yet. */
+int net_make(const struct net_option *option, const char *name, struct vmm_loop *loop,
+             struct vmm_machine *machine, struct vmm_virtio **out, struct vmm_error *err);
+int net_add(const struct net_options *options, struct iothreads *threads,
+            struct vmm_machine *machine, struct vmm_error *err);
 
 #endif

@@ -100,6 +100,11 @@ static const char help[] =
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
     "too\n"
+    "  --iothreads N             threads that virtio disks and network cards take turns in being\n"
+    "                            given to; without it all devices are on the main one\n"
+    "  --plug-slots N            slots for disks and network cards that come and go while the "
+    "guest\n"
+    "                            runs (with --transport pci): see \"plug\" of --control\n"
     "  --balloon                 memory that goes back to the host; see \"balloon\" of --control\n"
     "\n"
     "Running\n"
@@ -305,11 +310,8 @@ static bool take_disk_key(struct disk_option *d, const char *key, char *value)
 }
 
 /* FILE,format=NAME[,key=value]...; the argument is cut up in place. */
-static int parse_disk(struct run_options *o, char *text)
+int options_parse_disk(struct disk_option *d, char *text)
 {
-    if (o->disk_count == DISKS_MAX)
-        return usage("--disk: \"%s\" is one too many", text);
-    struct disk_option *d = &o->disks[o->disk_count++];
     d->file = strsep(&text, ",");
     while (text) {
         char *key = strsep(&text, ",");
@@ -331,6 +333,13 @@ static int parse_disk(struct run_options *o, char *text)
     if (d->format != DISK_RAW && (d->cache || d->engine))
         return usage("--disk: \"%s\": cache= and aio= are for raw images", d->file);
     return -1;
+}
+
+static int parse_disk(struct run_options *o, char *text)
+{
+    if (o->disk_count == DISKS_MAX)
+        return usage("--disk: \"%s\" is one too many", text);
+    return options_parse_disk(&o->disks[o->disk_count++], text);
 }
 
 static int parse_cdrom(struct run_options *o, char *text)
@@ -421,6 +430,8 @@ enum {
     OPT_RNG,
     OPT_TRANSPORT,
     OPT_BALLOON,
+    OPT_PLUG_SLOTS,
+    OPT_IOTHREADS,
     OPT_SHARE,
     OPT_VGA,
     OPT_DISPLAY,
@@ -460,6 +471,8 @@ static const struct option long_options[] = {
     {"rng", no_argument, NULL, OPT_RNG},
     {"transport", required_argument, NULL, OPT_TRANSPORT},
     {"balloon", no_argument, NULL, OPT_BALLOON},
+    {"iothreads", required_argument, NULL, OPT_IOTHREADS},
+    {"plug-slots", required_argument, NULL, OPT_PLUG_SLOTS},
     {"share", required_argument, NULL, OPT_SHARE},
     {"vga", required_argument, NULL, OPT_VGA},
     {"display", required_argument, NULL, OPT_DISPLAY},
@@ -563,6 +576,16 @@ static int take(struct run_options *o, int option, char *value)
         return parse_net(o, value);
     case OPT_BALLOON:
         o->balloon = true;
+        return -1;
+    case OPT_IOTHREADS:
+        if (!parse_number(value, 1, IOTHREADS_MAX, &number))
+            return usage("--iothreads: \"%s\" is not a number of threads, at most 16", value);
+        o->iothreads = (uint32_t)number;
+        return -1;
+    case OPT_PLUG_SLOTS:
+        if (!parse_number(value, 1, PLUG_SLOTS_MAX, &number))
+            return usage("--plug-slots: \"%s\" is not a number of slots, at most 8", value);
+        o->plug_slots = (uint32_t)number;
         return -1;
     case OPT_RNG:
         o->rng = true;

@@ -5,6 +5,7 @@
 
 #include "display.h"
 #include "drives.h"
+#include "iothreads.h"
 #include "net.h"
 #include "pmem.h"
 #include "ports.h"
@@ -13,7 +14,8 @@
 
 #include <libvmm/vmm.h>
 
-#define DISKS_MAX 8
+#define DISKS_MAX      8
+#define PLUG_SLOTS_MAX 8
 
 enum {
     DISK_NONE, /* no format was named */
@@ -65,6 +67,8 @@ struct run_options {
     bool rng;
     uint32_t pci; /* VMM_MACHINE_PCI_… */
     bool balloon;
+    uint32_t plug_slots;
+    uint32_t iothreads;
     struct share_options shares;
     struct display_options display;
     struct pmem_options pmem;
@@ -89,5 +93,7 @@ enum {
 /* Parse the command line. Returns -1 to go on, else the status to leave with (help was printed, or
  * what is wrong). */
 int options_parse(struct run_options *options, int argc, char **argv);
+/* One --disk, cut up in place and pointed into. Returns the same. */
+int options_parse_disk(struct disk_option *disk, char *text);
 
 #endif

@@ -138,6 +138,12 @@ VMM_API int vmm_machine_add_device(struct vmm_machine *machine, struct vmm_devic
 /** Let go of a device that has been unplugged. -ENOENT: the machine does not have it. */
 VMM_API int vmm_machine_remove_device(struct vmm_machine *machine, struct vmm_device *device);
 
+struct vmm_iothread; /* iothread.h */
+/** A thread that devices of the machine work on; held. Reset, save and load pause it, and so does the
+ *  last vmm_machine_unref() before the devices go (it is not resumed then). vmm_machine_pause() does
+ *  not: what was begun goes on to its end. */
+VMM_API int vmm_machine_add_iothread(struct vmm_machine *machine, struct vmm_iothread *thread);
+
 struct vmm_virtio; /* virtio.h */
 /**
  * Put a virtio device on the board, which describes it to the guest; the machine holds it. Before

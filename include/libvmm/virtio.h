@@ -190,6 +190,7 @@ VMM_API int vmm_virtio_mmio_attach(struct vmm_virtio *virtio, struct vmm_bus *bu
 
 struct vmm_pci;
 struct vmm_pci_host;
+struct vmm_pci_bridge;
 
 struct vmm_virtio_pci_options {
     size_t size;
@@ -199,10 +200,13 @@ struct vmm_virtio_pci_options {
      *  does not accept VMM_VIRTIO_F_VERSION_1, which the device has to allow for. */
     uint32_t transitional;
     uint32_t reserved;
+    /** Behind this bridge of the host bridge, also while the guest runs: a root port has slot 0 only, and
+     *  vmm_pci_bridge_eject(). NULL: on bus 0. */
+    struct vmm_pci_bridge *bridge;
 };
 #define VMM_VIRTIO_PCI_OPTIONS_INIT                                                                \
     {                                                                                              \
-        sizeof(struct vmm_virtio_pci_options), 0, 0, 0, 0                                          \
+        sizeof(struct vmm_virtio_pci_options), 0, 0, 0, 0, 0                                       \
     }
 
 /**

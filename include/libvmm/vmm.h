@@ -27,6 +27,7 @@
 #include <libvmm/host.h>
 #include <libvmm/i8042.h>
 #include <libvmm/input.h>
+#include <libvmm/iothread.h>
 #include <libvmm/irq.h>
 #include <libvmm/loader.h>
 #include <libvmm/log.h>

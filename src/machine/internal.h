@@ -64,6 +64,8 @@ struct vmm_machine {
     uint32_t threads; /* vCPU threads started and not joined */
     struct vmm_device **devices;
     size_t device_count;
+    struct vmm_iothread **iothreads;
+    size_t iothread_count;
 
     struct vmm_kernel_options kernel; /* its paths are replaced by descriptors of ours */
     char *command_line;
@@ -101,6 +103,11 @@ int vmm_machine_make_memplug(struct vmm_machine *machine, uint64_t base, struct 
 void vmm_machine_free_memplug(struct vmm_machine *machine);
 /* Bytes that may be plugged in all. */
 uint64_t vmm_machine_plug_room(const struct vmm_machine *machine);
+
+/* iothreads.c: the threads of devices, all at once. */
+int vmm_machine_pause_iothreads(struct vmm_machine *machine, struct vmm_error *err);
+void vmm_machine_resume_iothreads(struct vmm_machine *machine);
+void vmm_machine_free_iothreads(struct vmm_machine *machine);
 
 /* run.c */
 void vmm_machine_join(struct vmm_machine *machine);

@@ -174,6 +174,7 @@ struct vmm_machine *vmm_machine_unref(struct vmm_machine *m)
         return NULL;
     if (m->phase == MACHINE_RUNNING)
         vmm_machine_stop(m);
+    (void)vmm_machine_pause_iothreads(m, NULL); /* what frees devices stands in for them */
     vmm_timer_free(m->end_timer);
     vmm_machine_free_memplug(m);
     /* The processors go before what their I/O reaches, the buses before the devices on them. */
@@ -188,6 +189,7 @@ struct vmm_machine *vmm_machine_unref(struct vmm_machine *m)
     for (size_t i = 0; i < m->device_count; i++)
         vmm_device_unref(m->devices[i]);
     free(m->devices);
+    vmm_machine_free_iothreads(m);
     for (int i = 0; i < VMM_SERIAL_PORTS; i++)
         vmm_chardev_unref(m->options.serial[i]);
     vmm_chardev_unref(m->options.debug_console);

@@ -197,8 +197,14 @@ int vmm_machine_reset(struct vmm_machine *m, struct vmm_error *err)
     int rc = vmm_state_reader_new(m->power_on, m->power_on_length, &r, err);
     if (rc)
         return rc;
+    rc = vmm_machine_pause_iothreads(m, err);
+    if (rc) {
+        vmm_state_reader_free(r);
+        return rc;
+    }
     for (size_t i = 0; i < m->device_count; i++)
         vmm_device_reset(m->devices[i]);
+    vmm_machine_resume_iothreads(m);
     rc = vmm_machine_load_processors(m, r, err);
     vmm_state_reader_free(r);
     if (!rc)

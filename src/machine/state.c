@@ -54,7 +54,7 @@ static int save_identity(struct vmm_machine *m, struct vmm_state_writer *w)
     return vmm_state_end(w);
 }
 
-int vmm_machine_save(struct vmm_machine *m, void **data, size_t *length, struct vmm_error *err)
+static int save_all(struct vmm_machine *m, void **data, size_t *length, struct vmm_error *err)
 {
     if (m->phase == MACHINE_NEW)
         return vmm_error_set(err, -EINVAL, "a machine is saved after it has been realized");
@@ -68,6 +68,16 @@ int vmm_machine_save(struct vmm_machine *m, void **data, size_t *length, struct 
     for (size_t i = 0; i < m->device_count && !rc; i++)
         rc = vmm_device_save(m->devices[i], w);
     return finish_writer(w, rc, data, length, err);
+}
+
+int vmm_machine_save(struct vmm_machine *m, void **data, size_t *length, struct vmm_error *err)
+{
+    int rc = vmm_machine_pause_iothreads(m, err);
+    if (rc)
+        return rc;
+    rc = save_all(m, data, length, err);
+    vmm_machine_resume_iothreads(m);
+    return rc;
 }
 
 /* A snapshot is of this machine only if it was made with the same options. */
@@ -104,17 +114,15 @@ static int load_all(struct vmm_machine *m, struct vmm_state_reader *r, struct vm
     return rc ? rc : vmm_machine_load_processors(m, r, err);
 }
 
-int vmm_machine_load(struct vmm_machine *m, const void *data, size_t length, struct vmm_error *err)
+/* The I/O threads are paused. */
+static int load_or_go_back(struct vmm_machine *m, const void *data, size_t length,
+                           struct vmm_error *err)
 {
-    if (m->phase == MACHINE_NEW || m->phase == MACHINE_RUNNING)
-        return vmm_error_set(err, -EBUSY,
-                             "state is loaded into a machine that is realized and not "
-                             "running");
     /* What is there now, to go back to: a refused snapshot leaves the machine untouched. */
     void *before = NULL;
     size_t before_length = 0;
     struct vmm_state_reader *r;
-    int rc = vmm_machine_save(m, &before, &before_length, err);
+    int rc = save_all(m, &before, &before_length, err);
     if (!rc)
         rc = vmm_state_reader_new(data, length, &r, err);
     if (rc) {
@@ -128,5 +136,19 @@ int vmm_machine_load(struct vmm_machine *m, const void *data, size_t length, str
         vmm_state_reader_free(r);
     }
     free(before);
+    return rc;
+}
+
+int vmm_machine_load(struct vmm_machine *m, const void *data, size_t length, struct vmm_error *err)
+{
+    if (m->phase == MACHINE_NEW || m->phase == MACHINE_RUNNING)
+        return vmm_error_set(err, -EBUSY,
+                             "state is loaded into a machine that is realized and not "
+                             "running");
+    int rc = vmm_machine_pause_iothreads(m, err);
+    if (rc)
+        return rc;
+    rc = load_or_go_back(m, data, length, err);
+    vmm_machine_resume_iothreads(m);
     return rc;
 }

@@ -563,6 +563,33 @@ static void legacy_accesses_of_all_kinds(void **state)
     answered(f, 0);
 }
 
+static void behind_a_bridge(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_pci_bridge_options b = VMM_PCI_BRIDGE_OPTIONS_INIT;
+    struct vmm_virtio_pci_options o = VMM_VIRTIO_PCI_OPTIONS_INIT;
+    struct vmm_virtio *virtio = make_device(f, 4);
+    uint32_t address;
+    b.name = "port";
+    b.slot = 5;
+    b.express = 1;
+    b.loop = f->loop;
+    assert_int_equal(vmm_pci_bridge_new(f->w.host, &b, &o.bridge, NULL), 0);
+    o.slot = 1; /* a root port has slot 0 only */
+    assert_int_equal(vmm_virtio_pci_attach(virtio, f->w.host, &o, NULL), -EINVAL);
+    assert_null(vmm_virtio_pci(virtio));
+    o.slot = 0;
+    assert_int_equal(vmm_virtio_pci_attach(virtio, f->w.host, &o, NULL), 0);
+    assert_int_equal(vmm_virtio_pci_attach(virtio, f->w.host, &o, NULL), -EBUSY);
+    set_cfg(&f->w, 5, 0x18, 4, 0x010100); /* bus 1 is behind it */
+    assert_int_equal(vmm_pci_address(vmm_virtio_pci(virtio), &address), 0);
+    assert_int_equal(address, 1u << 8);
+    assert_int_equal(vmm_pci_host_remove(f->w.host, vmm_virtio_pci(virtio)), 0);
+    assert_int_equal(vmm_pci_address(vmm_virtio_pci(virtio), &address), -ENOENT);
+    vmm_virtio_unref(virtio);
+    vmm_pci_bridge_unref(o.bridge);
+}
+
 int main(void)
 {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
@@ -579,6 +606,7 @@ int main(void)
         TEST(driver_reset_keeps_the_function),
         TEST(attaching),
         TEST(unplugged),
+        TEST(behind_a_bridge),
         OLD(legacy_drivers),
         OLD(transitional_devices_are_modern_too),
         OLD(legacy_accesses_of_all_kinds),

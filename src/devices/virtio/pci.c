@@ -621,7 +621,9 @@ int vmm_virtio_pci_attach(struct vmm_virtio *v, struct vmm_pci_host *host,
     }
     reset(p);
     vmm_virtio_attach(v, &transport, p);
-    rc = vmm_pci_host_add(host, p->pci, o.slot ? o.slot : VMM_PCI_ANY_SLOT, o.function, err);
+    uint32_t slot = o.slot ? o.slot : VMM_PCI_ANY_SLOT;
+    rc = o.bridge ? vmm_pci_bridge_add(o.bridge, p->pci, slot, o.function, err)
+                  : vmm_pci_host_add(host, p->pci, slot, o.function, err);
     if (rc) {
         vmm_virtio_attach(v, NULL, NULL);
         destroy(p);
