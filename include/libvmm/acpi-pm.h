@@ -39,10 +39,12 @@ struct vmm_acpi_pm_options {
     /** Nanoseconds that never go back; NULL: CLOCK_MONOTONIC. */
     uint64_t (*clock)(void *ctx);
     void *ctx;
+    uint32_t length; /**< ports that the block takes, 16 to 64; 0: VMM_ACPI_PM_LENGTH */
+    uint32_t reserved;
 };
 #define VMM_ACPI_PM_OPTIONS_INIT                                                                   \
     {                                                                                              \
-        sizeof(struct vmm_acpi_pm_options), 0, 0, 0, 0, 0, 0                                       \
+        sizeof(struct vmm_acpi_pm_options), 0, 0, 0, 0, 0, 0, 0, 0                                 \
     }
 
 VMM_API int vmm_acpi_pm_new(const struct vmm_acpi_pm_options *options, struct vmm_acpi_pm **out);

@@ -94,6 +94,11 @@ VMM_API int vmm_fwcfg_add_writable(struct vmm_fwcfg *fwcfg, const char *name, co
                                    size_t length,
                                    void (*written)(void *ctx, const void *data, size_t length),
                                    void *ctx, struct vmm_error *err);
+/** Have a file's bytes, whose number stays, brought up to date each time the guest selects it: for tables
+ *  that say where firmware has put registers. With the device's lock held, on the vCPU's thread. Such a
+ *  file is saved and loaded. NULL: no longer. -ENOENT; -EBUSY: it is one that the guest writes. */
+VMM_API int vmm_fwcfg_set_refresh(struct vmm_fwcfg *fwcfg, const char *name,
+                                  void (*refresh)(void *ctx, void *data, size_t length), void *ctx);
 /** Copy out the first bytes of a file, up to `length`; returns its whole length. -ENOENT. Thread-safe. */
 VMM_API long vmm_fwcfg_get_file(struct vmm_fwcfg *fwcfg, const char *name, void *data,
                                 size_t length);

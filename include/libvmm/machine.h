@@ -72,7 +72,7 @@ struct vmm_outcome {
 
 struct vmm_machine_options {
     size_t size;
-    const char *board; /**< "micro" or "pc" */
+    const char *board; /**< "micro", "pc" or "q35" */
     const char *cpu;   /**< the CPU policy, as vmm_x86_cpuid_apply_text() takes it; NULL: "host" */
     uint64_t memory_size;   /**< bytes of RAM, a multiple of 4096; 0: 256 MiB */
     uint32_t cpus;          /**< 0: 1 */
@@ -95,9 +95,9 @@ struct vmm_machine_options {
     /** Up to how many bytes of RAM in all may be plugged by vmm_machine_add_memory(); the difference to
      *  memory_size is a multiple of VMM_MACHINE_PLUG_UNIT. 0: none. */
     uint64_t memory_max;
-    /** Board "pc": the file that is its firmware, 64 KiB to 16 MiB. Needed there. */
+    /** Boards "pc" and "q35": the file that is the firmware, 64 KiB to 16 MiB. Needed there. */
     const char *firmware;
-    /** Board "pc": a file that is the flash chip below the firmware, in which UEFI keeps its variables: of
+    /** The same boards: a file that is the flash chip below the firmware, in which UEFI keeps its variables: of
      *  each machine its own copy of the firmware's empty store. Written when the guest writes. NULL: none. */
     const char *firmware_vars;
 };

@@ -231,6 +231,12 @@ VMM_API struct vmm_device *vmm_pci_host_device(struct vmm_pci_host *host);
 /** Its own function 00:00.0, for vmm_pci_set_register() and vmm_pci_config(). Not a new reference. */
 VMM_API struct vmm_pci *vmm_pci_host_function(struct vmm_pci_host *host);
 
+/** Move the enhanced configuration space, or switch it off, as chipsets let firmware do. May be called
+ *  from `config_written` of the bridge's own function. -ENODEV: it was made without; -EEXIST and -EINVAL
+ *  as vmm_bus_place(). Thread-safe. */
+VMM_API int vmm_pci_host_place_ecam(struct vmm_pci_host *host, uint64_t address, bool enabled,
+                                    struct vmm_error *err);
+
 #define VMM_PCI_ANY_SLOT UINT32_MAX
 
 /**

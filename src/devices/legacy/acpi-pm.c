@@ -20,6 +20,7 @@
 #define CNT_SLP_SHIFT  10u
 #define CNT_SLP_EN     0x2000u
 #define CNT_KEPT       (CNT_SCI_EN | CNT_BM_RLD | CNT_SLP_TYP)
+#define PORTS_MIN      16u
 #define TIMER_HALF_BIT 31u /* the event comes each time this bit changes */
 #define NS             UINT64_C(1000000000)
 
@@ -31,6 +32,7 @@ struct vmm_acpi_pm {
     void (*sleep)(void *ctx, uint32_t type);
     uint64_t (*clock)(void *ctx);
     void *ctx;
+    uint32_t length; /* in ports */
     uint64_t offset; /* ticks that the timer is ahead of the clock */
     uint64_t seen;   /* ticks: events up to here are in `status` */
     uint16_t status, enable, control;
@@ -204,6 +206,8 @@ int vmm_acpi_pm_new(const struct vmm_acpi_pm_options *given, struct vmm_acpi_pm 
     };
     struct vmm_acpi_pm_options o;
     int rc = given && out ? vmm_options_copy(&o, sizeof(o), given) : -EINVAL;
+    if (!rc && o.length && (o.length < PORTS_MIN || o.length > VMM_ACPI_PM_LENGTH))
+        rc = -EINVAL;
     if (rc)
         return rc;
     struct vmm_acpi_pm *pm = calloc(1, sizeof(*pm));
@@ -217,6 +221,7 @@ int vmm_acpi_pm_new(const struct vmm_acpi_pm_options *given, struct vmm_acpi_pm 
     pm->sleep = o.sleep;
     pm->clock = o.clock;
     pm->ctx = o.ctx;
+    pm->length = o.length ? o.length : VMM_ACPI_PM_LENGTH;
     pm->loop = o.loop ? vmm_loop_ref(o.loop) : NULL;
     rc = o.loop ? vmm_timer_new(o.loop, expired, pm, &pm->timer) : 0;
     if (rc) {
@@ -254,7 +259,7 @@ int vmm_acpi_pm_attach(struct vmm_acpi_pm *pm, struct vmm_bus *bus, uint64_t add
     struct vmm_region_options region = VMM_REGION_OPTIONS_INIT;
     region.name = vmm_device_name(pm->device);
     region.address = address;
-    region.length = VMM_ACPI_PM_LENGTH;
+    region.length = pm->length;
     region.device = pm->device;
     region.ops = &ops;
     region.ctx = pm;

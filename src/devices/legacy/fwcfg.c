@@ -32,6 +32,7 @@ struct item {
     char name[VMM_FWCFG_NAME_SIZE];
     bool writable;
     void (*written)(void *ctx, const void *data, size_t length);
+    void (*refresh)(void *ctx, void *data, size_t length);
     void *ctx;
 };
 
@@ -117,8 +118,11 @@ static void clamp_offset(struct vmm_fwcfg *f)
 
 static void select_item(struct vmm_fwcfg *f, uint32_t key)
 {
+    struct item *item = find(f, key);
     f->selector = key & 0xffff;
     f->offset = 0;
+    if (item && item->refresh)
+        item->refresh(item->ctx, item->data, item->length);
 }
 
 static uint8_t next_byte(struct vmm_fwcfg *f)
@@ -278,7 +282,7 @@ static int save(void *ctx, struct vmm_state_writer *w)
     for (uint32_t i = 0; i < f->files && !rc; i++) {
         const struct item *item = &f->items[VMM_FWCFG_FILE_FIRST + i];
         char name[] = {'f', 'i', 'l', 'e', (char)('0' + i / 10), (char)('0' + i % 10), 0};
-        if (item->writable)
+        if (item->writable || item->refresh)
             rc = vmm_state_put_bytes(w, name, item->data, item->length);
     }
     return rc;
@@ -294,7 +298,7 @@ static int load_files(struct vmm_fwcfg *f, struct vmm_state_reader *r, bool take
         char name[] = {'f', 'i', 'l', 'e', (char)('0' + i / 10), (char)('0' + i % 10), 0};
         const void *data;
         size_t length;
-        if (!item->writable)
+        if (!item->writable && !item->refresh)
             continue;
         rc = vmm_state_get_blob(r, name, &data, &length, err);
         if (!rc && length != item->length)
@@ -523,6 +527,22 @@ int vmm_fwcfg_add_writable(struct vmm_fwcfg *f, const char *name, const void *da
     }
     vmm_device_unlock(f->device);
     return rc ? vmm_error_set(err, rc, "firmware file %s: %s", name, strerror(-rc)) : 0;
+}
+
+int vmm_fwcfg_set_refresh(struct vmm_fwcfg *f, const char *name,
+                          void (*refresh)(void *ctx, void *data, size_t length), void *ctx)
+{
+    if (!name)
+        return -EINVAL;
+    vmm_device_lock(f->device);
+    struct item *item = find_name(f, name);
+    int rc = !item ? -ENOENT : item->writable ? -EBUSY : 0;
+    if (!rc) {
+        item->refresh = refresh;
+        item->ctx = ctx;
+    }
+    vmm_device_unlock(f->device);
+    return rc;
 }
 
 long vmm_fwcfg_get_file(struct vmm_fwcfg *f, const char *name, void *data, size_t length)

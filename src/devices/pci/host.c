@@ -327,6 +327,15 @@ int vmm_pci_host_new(const struct vmm_pci_host_options *given, struct vmm_pci_ho
     return 0;
 }
 
+int vmm_pci_host_place_ecam(struct vmm_pci_host *host, uint64_t address, bool enabled,
+                            struct vmm_error *err)
+{
+    if (!host->ecam_region)
+        return vmm_error_set(err, -ENODEV, "%s has no enhanced configuration space",
+                             vmm_device_name(host->device));
+    return vmm_bus_place(host->options.mmio, host->ecam_region, address, enabled, err);
+}
+
 struct vmm_pci_host *vmm_pci_host_ref(struct vmm_pci_host *host)
 {
     atomic_fetch_add(&host->refs, 1);

@@ -4,6 +4,8 @@
 
 extern const struct vmm_board vmm_board_micro;
 extern const struct vmm_board vmm_board_pc;
+extern const struct vmm_board vmm_board_q35;
 
-const struct vmm_board *const vmm_arch_boards[] = {&vmm_board_micro, &vmm_board_pc, NULL};
-const char *const vmm_arch_board_names[] = {"micro", "pc", NULL};
+const struct vmm_board *const vmm_arch_boards[] = {&vmm_board_micro, &vmm_board_pc, &vmm_board_q35,
+                                                   NULL};
+const char *const vmm_arch_board_names[] = {"micro", "pc", "q35", NULL};

@@ -2,6 +2,7 @@
 /* The PCI host bridge of the `micro` board, and its description in ACPI. */
 #include "base/util.h"
 #include "machine/x86/micro.h"
+#include "machine/x86/processors.h"
 
 #include <libvmm/pci.h>
 #include <libvmm/virtio.h>
@@ -145,7 +146,7 @@ static void grant_control(struct vmm_aml *a)
 }
 
 /* PCI firmware specification 3.3, 4.5.1: the guest controls what PCI Express has by itself. */
-static void add_osc(struct vmm_aml *a)
+void vmm_board_add_osc(struct vmm_aml *a)
 {
     vmm_aml_method_begin(a, "_OSC", 4, true);
     dword_of_arg3(a, 0, "CDW1");
@@ -194,7 +195,7 @@ void vmm_micro_describe_pci(struct vmm_aml *a, const struct vmm_machine *m)
     vmm_aml_name_int(a, "_CCA", 1);
     add_windows(a, m);
     add_routing(a);
-    add_osc(a);
+    vmm_board_add_osc(a);
     vmm_aml_end(a);
     reserve_ecam(a);
 }

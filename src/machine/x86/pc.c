@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The `pc` board: a PC of the late nineties, which every firmware and every operating system knows. It
- * starts at the reset vector, in the firmware that the embedder names.
+ * The `pc` board: a PC of the late nineties, which every firmware and every operating system knows; and
+ * `q35`, one of ten years later, with PCI Express. They start at the reset vector, in the firmware that the embedder names.
  */
 #include "machine/x86/pc.h"
 #include "base/util.h"
@@ -114,13 +114,14 @@ static int add_debug_ports(struct vmm_machine *m, struct vmm_error *err)
     return rc;
 }
 
-static int add_devices(struct vmm_machine *m, struct vmm_error *err)
+static int add_kind(struct vmm_machine *m, const struct pc_kind *kind, struct vmm_error *err)
 {
     struct pc *pc = calloc(1, sizeof(*pc));
     if (!pc)
         return vmm_error_set(err, -ENOMEM, "out of memory");
     pthread_mutex_init(&pc->route_lock, NULL);
     pc->machine = m;
+    pc->kind = kind;
     m->board_data = pc;
     int rc = vmm_bus_new("port", 16, &m->ports);
     rc = rc ? rc : vmm_pc_add_memory(m, err);
@@ -132,6 +133,16 @@ static int add_devices(struct vmm_machine *m, struct vmm_error *err)
     rc = rc ? rc : add_i8042(m, err);
     rc = rc ? rc : vmm_pc_add_fwcfg(m, err);
     return rc ? rc : add_debug_ports(m, err);
+}
+
+static int add_pc(struct vmm_machine *m, struct vmm_error *err)
+{
+    return add_kind(m, &vmm_pc_piix, err);
+}
+
+static int add_q35(struct vmm_machine *m, struct vmm_error *err)
+{
+    return add_kind(m, &vmm_pc_ich9, err);
 }
 
 static void destroy(struct vmm_machine *m)
@@ -186,7 +197,20 @@ static int power_button(struct vmm_machine *m)
 const struct vmm_board vmm_board_pc = {
     .name = "pc",
     .vm_options = vm_options,
-    .add_devices = add_devices,
+    .add_devices = add_pc,
+    .set_up_vcpu = set_up_vcpu,
+    .load = load,
+    .add_virtio = add_virtio,
+    .power_button = power_button,
+    .set_smbios = vmm_pc_set_smbios,
+    .describe = vmm_board_describe,
+    .destroy = destroy,
+};
+
+const struct vmm_board vmm_board_q35 = {
+    .name = "q35",
+    .vm_options = vm_options,
+    .add_devices = add_q35,
     .set_up_vcpu = set_up_vcpu,
     .load = load,
     .add_virtio = add_virtio,

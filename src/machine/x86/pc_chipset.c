@@ -1,44 +1,28 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The `pc` board's chipset: the host bridge 82441FX (data sheet 290549), the ISA bridge of the PIIX3
- * (290550) with its interrupt routing, and the power management function of the PIIX4 (290562).
+ * What the chipsets of PCs have alike: the routing of PCI's interrupts to ISA's, the reset control, ACPI's
+ * registers, the ports that raise SMIs.
  */
 #include "base/util.h"
 #include "machine/x86/pc.h"
 
 #include <stdlib.h>
 
-#define INTEL          0x8086u
-#define I440FX         0x1237u
-#define PIIX3_ISA      0x7000u
-#define PIIX4_PM       0x7113u
-#define REG_PAM0       0x59u
-#define REG_PAM6       0x5fu
-#define REG_SMRAM      0x72u
-#define SMRAM_DEFAULT  0x02u
-#define REG_PIRQ       0x60u /* A to D */
-#define PIRQ_OFF       0x80u
-#define REG_PMBASE     0x40u
-#define REG_DEVACTB    0x58u
-#define DEVACTB_APMC   0x02u /* in its last byte: SMIs by port 0xb2 are set up */
-#define REG_PMREGMISC  0x80u
-#define PMREGMISC_IOSE 0x01u
-#define ROUTABLE       0xdef8u /* interrupts that a PIRQ may reach */
-
+#define ROUTABLE   0xdef8u /* interrupts that a PIRQ may reach */
 #define RESET_CPU  0x04u
 #define RESET_BITS 0x0eu
 
 /* Interrupts ----------------------------------------------------------------------------------- */
 
-/* The four PIRQs, each on the ISA interrupt that its register names. */
-static void apply_routes(struct pc *pc)
+/* Each PIRQ on the ISA interrupt that its register names (PIIX3: 2.2.4; ICH9: 13.1.8, 13.1.10). */
+void vmm_pc_apply_routes(struct pc *pc)
 {
     const uint8_t *config = vmm_pci_config(pc->isa);
     uint32_t raised = 0;
     pthread_mutex_lock(&pc->route_lock);
-    for (uint32_t i = 0; i < 4; i++) {
-        uint8_t route = config[REG_PIRQ + i];
-        if (pc->pirq[i] && !(route & PIRQ_OFF))
+    for (uint32_t i = 0; i < pc->kind->pirqs; i++) {
+        uint8_t route = config[pc->kind->pirq_registers[i]];
+        if (pc->pirq[i] && !(route & PC_PIRQ_OFF))
             raised |= 1u << (route & 0xf) & ROUTABLE;
     }
     for (uint32_t i = 0; i < PC_ISA_IRQS; i++)
@@ -46,40 +30,41 @@ static void apply_routes(struct pc *pc)
     pthread_mutex_unlock(&pc->route_lock);
 }
 
-static void set_pirq(struct pc *pc, uint32_t number, uint32_t level)
+static void set_line(struct pc *pc, uint32_t line, uint32_t level)
 {
     pthread_mutex_lock(&pc->route_lock);
-    pc->pirq[number] = level;
+    pc->pirq[pc->kind->line_pirqs[line]] = level;
     pthread_mutex_unlock(&pc->route_lock);
-    apply_routes(pc);
+    vmm_pc_apply_routes(pc);
 }
 
-/* INTA of slot 1 is PIRQA: INTA of slot 0, which the bridge counts from, is PIRQD. */
 static void set_inta(void *ctx, uint32_t level)
 {
-    set_pirq(ctx, 3, level);
+    set_line(ctx, 0, level);
 }
 static void set_intb(void *ctx, uint32_t level)
 {
-    set_pirq(ctx, 0, level);
+    set_line(ctx, 1, level);
 }
 static void set_intc(void *ctx, uint32_t level)
 {
-    set_pirq(ctx, 1, level);
+    set_line(ctx, 2, level);
 }
 static void set_intd(void *ctx, uint32_t level)
 {
-    set_pirq(ctx, 2, level);
+    set_line(ctx, 3, level);
 }
 
 /* The host bridge ------------------------------------------------------------------------------ */
 
-static void host_written(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
+void vmm_pc_host_written(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
 {
+    struct pc *pc = ctx;
+    uint32_t pam0 = pc->kind->pam0, smram = pc->kind->smram;
     (void)value;
-    if ((offset <= REG_PAM6 && offset + width > REG_PAM0) ||
-        (offset <= REG_SMRAM && offset + width > REG_SMRAM))
-        vmm_pc_apply_memory(ctx);
+    if ((offset <= pam0 + 6 && offset + width > pam0) ||
+        (offset <= smram && offset + width > smram))
+        vmm_pc_apply_memory(pc);
 }
 
 /* Port 0xcf9, a byte inside the address register of PCI: a reset when RESET_CPU goes from 0 to 1. */
@@ -107,156 +92,66 @@ static void cf9_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value
         vmm_machine_end(pc->machine, VMM_END_RESET, 0);
 }
 
-static int set_host_registers(struct pc *pc)
-{
-    struct vmm_pci *host = vmm_pci_host_function(pc->machine->pci);
-    int rc = 0;
-    for (uint32_t i = REG_PAM0; i <= REG_PAM6 && !rc; i++)
-        rc = vmm_pci_set_register(host, i, 0, i == REG_PAM0 ? 0x30 : 0x33);
-    return rc ? rc : vmm_pci_set_register(host, REG_SMRAM, SMRAM_DEFAULT, 0x58);
-}
-
-static int add_host(struct vmm_machine *m, struct vmm_error *err)
+int vmm_pc_add_host(struct vmm_machine *m, struct vmm_pci_host_options *o, struct vmm_error *err)
 {
     static void (*const set[4])(void *ctx, uint32_t level) = {set_inta, set_intb, set_intc,
                                                               set_intd};
-    static const struct vmm_pci_ops ops = {.size = sizeof(ops), .config_written = host_written};
-    struct vmm_pci_host_options o = VMM_PCI_HOST_OPTIONS_INIT;
     uint64_t high = vmm_pc_high_window(m);
-    o.name = "pci";
-    o.vm = m->vm;
-    o.memory = m->memory;
-    o.mmio = m->mmio;
-    o.ports = m->ports;
-    o.buses = 256;
-    o.config_port = 0xcf8;
-    o.port_window = (struct vmm_pci_window){PC_PCI_PORTS, 0x10000 - PC_PCI_PORTS};
-    o.window = (struct vmm_pci_window){vmm_pc_window(m), PC_WINDOW_END - vmm_pc_window(m)};
-    o.high_window = (struct vmm_pci_window){high, (UINT64_C(1) << 52) - high};
-    o.vendor_id = INTEL;
-    o.device_id = I440FX;
-    o.ops = &ops;
-    o.port_read = cf9_read;
-    o.port_write = cf9_write;
-    o.ops_ctx = o.port_ctx = m->board_data;
+    o->name = "pci";
+    o->vm = m->vm;
+    o->memory = m->memory;
+    o->mmio = m->mmio;
+    o->ports = m->ports;
+    o->buses = 256;
+    o->config_port = 0xcf8;
+    o->port_window = (struct vmm_pci_window){PC_PCI_PORTS, 0x10000 - PC_PCI_PORTS};
+    o->window = (struct vmm_pci_window){vmm_pc_window(m), PC_WINDOW_END - vmm_pc_window(m)};
+    o->high_window = (struct vmm_pci_window){high, (UINT64_C(1) << 52) - high};
+    o->port_read = cf9_read;
+    o->port_write = cf9_write;
+    o->ops_ctx = o->port_ctx = m->board_data;
     int rc = 0;
     for (uint32_t i = 0; i < 4 && !rc; i++)
-        rc = vmm_irq_line_new_callback(set[i], m->board_data, &o.intx[i]);
-    rc = rc ? rc : vmm_pci_host_new(&o, &m->pci, err);
+        rc = vmm_irq_line_new_callback(set[i], m->board_data, &o->intx[i]);
+    rc = rc ? rc : vmm_pci_host_new(o, &m->pci, err);
     for (uint32_t i = 0; rc && i < 4; i++)
-        vmm_irq_line_free(o.intx[i]);
-    rc = rc ? rc : set_host_registers(m->board_data);
+        vmm_irq_line_free(o->intx[i]);
     return rc ? rc : vmm_machine_add_device(m, vmm_pci_host_device(m->pci));
 }
 
-/* The ISA bridge ------------------------------------------------------------------------------- */
+/* Parts of the others ---------------------------------------------------------------------------- */
 
-static void isa_written(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
-{
-    (void)value;
-    if (offset < REG_PIRQ + 4 && offset + width > REG_PIRQ)
-        apply_routes(ctx);
-}
-
-static void isa_reset(void *ctx)
-{
-    apply_routes(ctx);
-}
-
-static int save_nothing(void *ctx, struct vmm_state_writer *w)
+int vmm_pc_save_nothing(void *ctx, struct vmm_state_writer *w)
 {
     (void)ctx;
     (void)w;
     return 0;
 }
 
-static int isa_load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct vmm_error *err)
-{
-    (void)r;
-    (void)version;
-    (void)err;
-    apply_routes(ctx);
-    return 0;
-}
-
-static int new_function(struct vmm_machine *m, const struct vmm_pci_options *o,
+int vmm_pc_new_function(struct vmm_machine *m, const struct vmm_pci_options *o,
                         struct vmm_pci **out, struct vmm_error *err)
 {
     int rc = vmm_pci_new(o, out, err);
     return rc ? rc : vmm_machine_add_device(m, vmm_pci_device(*out));
 }
 
-static int add_isa(struct vmm_machine *m, struct vmm_error *err)
-{
-    static const struct vmm_pci_ops ops = {.size = sizeof(ops),
-                                           .config_written = isa_written,
-                                           .reset = isa_reset,
-                                           .state_version = 1,
-                                           .save = save_nothing,
-                                           .load = isa_load};
-    struct pc *pc = m->board_data;
-    struct vmm_pci_options o = VMM_PCI_OPTIONS_INIT;
-    o.name = "piix3";
-    o.vendor_id = INTEL;
-    o.device_id = PIIX3_ISA;
-    o.class_code = 0x060100;
-    o.ops = &ops;
-    o.ctx = pc;
-    int rc = new_function(m, &o, &pc->isa, err);
-    for (uint32_t i = 0; i < 4 && !rc; i++)
-        rc = vmm_pci_set_register(pc->isa, REG_PIRQ + i, PIRQ_OFF, 0x8f);
-    return rc ? rc : vmm_pci_host_add(m->pci, pc->isa, PC_ISA_SLOT, 0, err);
-}
-
-/* Power management ----------------------------------------------------------------------------- */
-
-/* Its ports are where PMBASE says, once PMREGMISC has switched them on. */
-static void place_pm(struct pc *pc)
-{
-    const uint8_t *config = vmm_pci_config(pc->pm_function);
-    uint64_t base = vmm_load_le16(config + REG_PMBASE) & 0xffc0u;
-    bool on = (config[REG_PMREGMISC] & PMREGMISC_IOSE) && base;
-    if (vmm_bus_place(pc->machine->ports, pc->pm_region, base, on, NULL))
-        (void)vmm_bus_place(pc->machine->ports, pc->pm_region, base, false, NULL);
-}
-
-static void pm_written(void *ctx, uint32_t offset, uint32_t width, uint32_t value)
-{
-    (void)value;
-    if ((offset < REG_PMBASE + 4 && offset + width > REG_PMBASE) ||
-        (offset <= REG_PMREGMISC && offset + width > REG_PMREGMISC))
-        place_pm(ctx);
-}
-
-static void pm_reset(void *ctx)
-{
-    place_pm(ctx);
-}
-
-static int pm_load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct vmm_error *err)
-{
-    (void)r;
-    (void)version;
-    (void)err;
-    place_pm(ctx);
-    return 0;
-}
-
 static void asleep(void *ctx, uint32_t type)
 {
     struct pc *pc = ctx;
-    if (type == PC_SLEEP_S5)
+    if (type == pc->kind->sleep_s5)
         vmm_machine_end(pc->machine, VMM_END_POWER_OFF, 0);
     /* The DSDT has no other state; a guest that asks for one goes on awake. */
 }
 
-static int add_pm_block(struct vmm_machine *m, struct vmm_error *err)
+int vmm_pc_add_pm_block(struct vmm_machine *m, uint32_t length, struct vmm_error *err)
 {
     struct pc *pc = m->board_data;
     struct vmm_acpi_pm_options o = VMM_ACPI_PM_OPTIONS_INIT;
+    pc->pm_port = PC_PM_PORT;
     o.name = "acpi-pm";
     o.loop = m->loop;
     o.sleep = asleep;
+    o.length = length;
     o.ctx = pc;
     int rc = vmm_irq_line_new(m->vm, PC_SCI, &o.sci);
     if (!rc) {
@@ -267,39 +162,6 @@ static int add_pm_block(struct vmm_machine *m, struct vmm_error *err)
     rc = rc ? rc : vmm_machine_add_device(m, vmm_acpi_pm_device(pc->pm));
     rc = rc ? rc : vmm_acpi_pm_attach(pc->pm, m->ports, PC_PM_PORT, &pc->pm_region, err);
     return rc ? rc : vmm_bus_place(m->ports, pc->pm_region, PC_PM_PORT, false, err);
-}
-
-static int set_pm_registers(struct vmm_pci *pm)
-{
-    int rc = vmm_pci_set_register(pm, REG_PMBASE, 1, 0xc0); /* bit 0: in I/O space */
-    rc = rc ? rc : vmm_pci_set_register(pm, REG_PMBASE + 1, 0, 0xff);
-    /* SMM is none of ours: firmware finds its handler's set-up done and leaves it at that. */
-    rc = rc ? rc : vmm_pci_set_register(pm, REG_DEVACTB + 3, DEVACTB_APMC, 0);
-    return rc ? rc : vmm_pci_set_register(pm, REG_PMREGMISC, 0, PMREGMISC_IOSE);
-}
-
-static int add_pm(struct vmm_machine *m, struct vmm_error *err)
-{
-    static const struct vmm_pci_ops ops = {.size = sizeof(ops),
-                                           .config_written = pm_written,
-                                           .reset = pm_reset,
-                                           .state_version = 1,
-                                           .save = save_nothing,
-                                           .load = pm_load};
-    struct pc *pc = m->board_data;
-    struct vmm_pci_options o = VMM_PCI_OPTIONS_INIT;
-    o.name = "piix4-pm";
-    o.vendor_id = INTEL;
-    o.device_id = PIIX4_PM;
-    o.class_code = 0x068000;
-    o.revision = 3;
-    o.interrupt_pin = 1;
-    o.ops = &ops;
-    o.ctx = pc;
-    int rc = add_pm_block(m, err);
-    rc = rc ? rc : new_function(m, &o, &pc->pm_function, err);
-    rc = rc ? rc : set_pm_registers(pc->pm_function);
-    return rc ? rc : vmm_pci_host_add(m->pci, pc->pm_function, PC_ISA_SLOT, PC_PM_FUNCTION, err);
 }
 
 /* What else has state: the SMI ports and the reset control ----------------------------------------- */
@@ -383,9 +245,7 @@ int vmm_pc_add_chipset(struct vmm_machine *m, struct vmm_error *err)
     for (uint32_t i = 0; i < PC_ISA_IRQS && !rc; i++)
         if (ROUTABLE >> i & 1)
             rc = vmm_irq_line_new(m->vm, i, &pc->isa_lines[i]);
-    rc = rc ? rc : add_host(m, err);
-    rc = rc ? rc : add_isa(m, err);
-    rc = rc ? rc : add_pm(m, err);
+    rc = rc ? rc : pc->kind->add(m, err);
     rc = rc ? rc : add_chipset_device(m, err);
     if (!rc)
         vmm_pc_apply_memory(pc);

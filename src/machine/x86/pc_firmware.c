@@ -77,8 +77,8 @@ int vmm_pc_set_smbios(struct vmm_machine *m, const struct vmm_smbios_options *gi
 int vmm_pc_fill_fwcfg(struct vmm_machine *m, struct vmm_error *err)
 {
     /* Of S0 to S5: bit 7, there is one; below it the SLP_TYP. */
-    static const uint8_t states[6] = {0x80, 0, 0, 0, 0, 0x80 | PC_SLEEP_S5};
     struct pc *pc = m->board_data;
+    const uint8_t states[6] = {0x80, 0, 0, 0, 0, 0x80 | pc->kind->sleep_s5};
     int rc = vmm_fwcfg_set_u16(pc->fwcfg, VMM_FWCFG_CPUS, (uint16_t)m->options.cpus);
     rc = rc ? rc : vmm_fwcfg_set_u16(pc->fwcfg, VMM_FWCFG_CPUS_MAX, (uint16_t)m->options.cpus);
     rc = rc ? rc : vmm_fwcfg_set_u16(pc->fwcfg, VMM_FWCFG_NOGRAPHIC, 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The memory of the `pc` board: RAM, the firmware below 4 GiB, and the area below 1 MiB, where the PAM
- * registers of the 82441FX (data sheet 290549, 3.2.18) choose for each segment whether reads and
+ * registers of the host bridge (82441FX: data sheet 290549, 3.2.18; Q35: 316966, 5.1.12 ff.) choose for each segment whether reads and
  * writes go to RAM or to PCI, where the firmware's copy is.
  */
 #include "base/util.h"
@@ -12,8 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define REG_PAM0   0x59u
-#define REG_SMRAM  0x72u
 #define SMRAM_OPEN 0x40u
 
 #define PAM_READ  1u /* from RAM */
@@ -21,14 +19,17 @@
 
 uint64_t vmm_pc_low_memory(const struct vmm_machine *m)
 {
+    const struct pc *pc = m->board_data;
     uint64_t size = m->options.memory_size;
-    return size < PC_LOW_MEMORY_END ? size : PC_LOW_MEMORY_END;
+    return size < pc->kind->low_memory_end ? size : pc->kind->low_memory_end;
 }
 
 /* SeaBIOS begins at 2 GiB where RAM ends below; so does OVMF from RAM's end on. */
 uint64_t vmm_pc_window(const struct vmm_machine *m)
 {
-    return vmm_pc_low_memory(m) <= UINT64_C(0x80000000) ? UINT64_C(0x80000000) : PC_LOW_MEMORY_END;
+    const struct pc *pc = m->board_data;
+    return vmm_pc_low_memory(m) <= UINT64_C(0x80000000) ? UINT64_C(0x80000000)
+                                                        : pc->kind->low_memory_end;
 }
 
 uint64_t vmm_pc_high_window(const struct vmm_machine *m)
@@ -51,9 +52,9 @@ static uint64_t segment_length(uint32_t i)
     return i == 0 ? 0x10000 : 0x4000;
 }
 
-static uint8_t segment_mode(const uint8_t *config, uint32_t i)
+static uint8_t segment_mode(const struct pc *pc, const uint8_t *config, uint32_t i)
 {
-    uint8_t pam = config[REG_PAM0 + (i + 1) / 2];
+    uint8_t pam = config[pc->kind->pam0 + (i + 1) / 2];
     return (i % 2 ? pam : pam >> 4) & (PAM_READ | PAM_WRITE);
 }
 
@@ -82,11 +83,12 @@ void vmm_pc_apply_memory(struct pc *pc)
     vmm_memory_begin(memory);
     for (uint32_t i = 0; i < PC_PAM_SEGMENTS; i++) {
         struct pc_segment *s = &pc->segments[i];
-        s->mode = segment_mode(config, i);
+        s->mode = segment_mode(pc, config, i);
         (void)vmm_memory_set_enabled(memory, s->rom, !(s->mode & PAM_READ), NULL);
         (void)vmm_memory_set_enabled(memory, s->shadow, s->mode == PAM_READ, NULL);
     }
-    (void)vmm_memory_set_enabled(memory, pc->vga_hole, !(config[REG_SMRAM] & SMRAM_OPEN), NULL);
+    (void)vmm_memory_set_enabled(memory, pc->vga_hole, !(config[pc->kind->smram] & SMRAM_OPEN),
+                                 NULL);
     (void)vmm_memory_commit(memory, NULL);
 }
 
