@@ -14,24 +14,34 @@ static bool take_queues(const char *text, uint32_t *queues)
     return *text && !*end && n >= 1 && n <= 64;
 }
 
+static const char *take_key(struct vhost_user_option *d, const char *key)
+{
+    if (d->kind == VHOST_USER_FS && strncmp(key, "tag=", 4) == 0)
+        d->tag = key + 4;
+    else if (d->kind != VHOST_USER_BLK || strncmp(key, "queues=", 7) != 0 ||
+             !take_queues(key + 7, &d->queues))
+        return "a disk may have queues=N (1 to 64), a file system has tag=TAG, a network card none";
+    return NULL;
+}
+
 const char *vhost_user_parse(struct vhost_user_options *options, char *text)
 {
+    static const char *const kinds[] = {"blk", "fs", "net"};
     if (options->count == VHOST_USERS_MAX)
         return "that is one too many";
     struct vhost_user_option *d = &options->device[options->count++];
-    char *kind = strsep(&text, ":");
-    bool fs = strcmp(kind, "fs") == 0;
-    if (!text || (!fs && strcmp(kind, "blk") != 0))
-        return "it is blk:PATH or fs:PATH,tag=TAG";
+    const char *kind = strsep(&text, ":");
+    while (d->kind < 3 && strcmp(kind, kinds[d->kind]) != 0)
+        d->kind++;
+    if (!text || d->kind == 3)
+        return "it is blk:PATH, fs:PATH,tag=TAG or net:PATH";
     d->path = strsep(&text, ",");
     while (text) {
-        char *key = strsep(&text, ",");
-        if (fs && strncmp(key, "tag=", 4) == 0)
-            d->tag = key + 4;
-        else if (fs || strncmp(key, "queues=", 7) != 0 || !take_queues(key + 7, &d->queues))
-            return "a disk may have queues=N (1 to 64), a file system has tag=TAG";
+        const char *wrong = take_key(d, strsep(&text, ","));
+        if (wrong)
+            return wrong;
     }
-    return !fs || (d->tag && *d->tag) ? NULL : "a file system needs tag=TAG";
+    return d->kind != VHOST_USER_FS || (d->tag && *d->tag) ? NULL : "a file system needs tag=TAG";
 }
 
 static int add_one(const struct vhost_user_option *option, uint32_t number,
@@ -49,8 +59,9 @@ static int add_one(const struct vhost_user_option *option, uint32_t number,
     o.path = option->path;
     o.tag = option->tag;
     o.queues = option->queues;
-    int rc = option->tag ? vmm_vhost_user_fs_new(&place, &o, &virtio, err)
-                         : vmm_vhost_user_blk_new(&place, &o, &virtio, err);
+    int rc = option->kind == VHOST_USER_FS    ? vmm_vhost_user_fs_new(&place, &o, &virtio, err)
+             : option->kind == VHOST_USER_NET ? vmm_vhost_user_net_new(&place, &o, &virtio, err)
+                                              : vmm_vhost_user_blk_new(&place, &o, &virtio, err);
     if (rc)
         return rc;
     rc = vmm_machine_add_virtio(machine, virtio, err);

@@ -7,9 +7,12 @@
 
 #define VHOST_USERS_MAX 8
 
+enum { VHOST_USER_BLK, VHOST_USER_FS, VHOST_USER_NET };
+
 struct vhost_user_option {
     const char *path;
-    const char *tag; /* NULL: a disk */
+    uint32_t kind;   /* VHOST_USER_… */
+    const char *tag; /* a file system's */
     uint32_t queues;
 };
 
@@ -18,7 +21,7 @@ struct vhost_user_options {
     uint32_t count;
 };
 
-/* blk:PATH[,queues=N] or fs:PATH,tag=T; the argument is cut up in place. NULL, or what is wrong. */
+/* blk:PATH[,queues=N], fs:PATH,tag=T or net:PATH; the argument is cut up in place. NULL, or what is wrong. */
 const char *vhost_user_parse(struct vhost_user_options *options, char *text);
 int vhost_user_add(const struct vhost_user_options *options, struct vmm_machine *machine,
                    struct vmm_error *err);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
-"""Devices of other processes, as Debian packages them: qemu-storage-daemon's disk and virtiofsd's file
-system, with a stock kernel.
+"""Devices of other processes, as Debian packages them: qemu-storage-daemon's disk, virtiofsd's file system
+and a network card of DPDK's testpmd, with a stock kernel.
 
     vhost-user.py VMM_RUN
 
@@ -24,6 +24,7 @@ cache = os.environ.get("LIBVMM_CACHE", "")
 kernel = (glob.glob(cache + "/kernels/linux-image-amd64/boot/vmlinuz-*") or [""])[0]
 initrd = cache + "/initramfs-share.gz"
 storage_daemon = shutil.which("qemu-storage-daemon")
+testpmd = shutil.which("dpdk-testpmd")
 virtiofsd = next((p for p in ("/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd")
                   if os.path.exists(p)), None)
 
@@ -53,7 +54,8 @@ def power_off(console):
 
 class BackEnd:
     def __init__(self, arguments, socket):
-        self.process = subprocess.Popen(arguments)
+        self.process = subprocess.Popen(arguments, stdin=subprocess.PIPE,
+                                        stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 30
         while not os.path.exists(socket):
             assert self.process.poll() is None and time.monotonic() < deadline, arguments
@@ -130,6 +132,23 @@ def file_system_is_mounted(transport):
         subprocess.run(["diff", "-r", folder + "/tree/a", folder + "/tree/copy"], check=True)
 
 
+def network_card():
+    """testpmd answers ARP and ICMP echo requests by itself; it polls, so that others come first."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        arguments = ["nice", "-n", "19", testpmd, "--no-huge", "-m", "128", "--no-pci", "-l", "0,1",
+                     "--no-telemetry", "--no-shconf", "--vdev", f"net_vhost0,iface={folder}/socket", "--",
+                     "--forward-mode=icmpecho", "--auto-start", "--total-num-mbufs=4096"]
+        with BackEnd(arguments, folder + "/socket"), guest(f"net:{folder}/socket", "pci") as console:
+            up = "ifconfig eth0 10.7.0.2 netmask 255.255.255.0 up; "
+            command(console, up + "ping -c 3 10.7.0.1", "3 packets received", 90)
+            command(console, "ping -c 3 -s 1400 10.7.0.9", "3 packets received", 90)
+            # The driver lets go of the card and takes it again.
+            command(console, "cd /sys/bus/virtio/drivers/virtio_net; d=$(ls | grep ^virtio);"
+                    " echo $d >unbind; echo $d >bind; cd /; " + up + "ping -c 3 10.7.0.1",
+                    "3 packets received", 90)
+            power_off(console)
+
+
 def main():
     tests = Tests()
     if not (kernel and os.path.exists(initrd)):
@@ -143,6 +162,10 @@ def main():
         tests.run("virtiofsd, mmio", file_system_is_mounted, "mmio")
     else:
         tests.skip("virtiofsd", "it is not installed (Debian: virtiofsd or qemu-system-common)")
+    if testpmd:
+        tests.run("testpmd, pci", network_card)
+    else:
+        tests.skip("testpmd", "it is not installed (Debian: dpdk-dev)")
     if storage_daemon:
         tests.run("a back end that dies", back_end_dies)
     tests.end()

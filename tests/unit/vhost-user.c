@@ -465,6 +465,39 @@ static void a_file_system_has_its_tag(void **state)
     close_fixture(f);
 }
 
+/* Frames are the other end's; the address is ours, and not told to the back end. */
+static void a_network_card_has_its_address(void **state)
+{
+    struct fixture *f = open_fixture();
+    struct vmm_virtio_place place = VMM_VIRTIO_PLACE_INIT;
+    struct vmm_vhost_user_options o = VMM_VHOST_USER_OPTIONS_INIT;
+    const uint8_t group[6] = {1, 2, 3, 4, 5, 6}, mac[6] = {2, 0x11, 0x22, 0x33, 0x44, 0x55};
+    struct vmm_virtio *virtio;
+    (void)state;
+    place.name = "net0";
+    place.memory = f->d.memory;
+    place.loop = f->d.loop;
+    o.fd = f->fd;
+    o.mac = group;
+    assert_int_equal(vmm_vhost_user_net_new(&place, &o, &virtio, NULL), -EINVAL);
+    o.mac = mac;
+    o.queues = 2;
+    assert_int_equal(vmm_vhost_user_net_new(&place, &o, &virtio, NULL), -EINVAL);
+    assert_int_equal(vmm_vhost_user_net_new(&place, NULL, &virtio, NULL), -EINVAL);
+    o.queues = 0;
+    f->b.features |= 1u << 15 | 1u << 17; /* merged buffers; and a control queue */
+    assert_int_equal(vmm_vhost_user_net_new(&place, &o, &virtio, NULL), 0);
+    driver_attach(&f->d, virtio);
+    assert_int_equal(reg(&f->d, 8), 1);
+    assert_int_equal(reg(&f->d, 0x100), 0x33221102);
+    set_reg(&f->d, 0x14, 0);
+    assert_int_equal(reg(&f->d, 0x10) & (1u << 5 | 1u << 15 | 1u << 17), 1u << 5 | 1u << 15);
+    start(&f->d, 1u << 5 | 1u << 15);
+    round_trip(f);
+    assert_int_equal(f->b.driver_features & (1u << 5 | 1u << 15), 1u << 15);
+    close_fixture(f);
+}
+
 /* Each wrong answer while the device is made. */
 static void answers_that_are_wrong_at_first(void **state)
 {
@@ -708,6 +741,7 @@ int main(void)
         cmocka_unit_test(back_ends_of_few_words),
         cmocka_unit_test(what_a_back_end_must_have),
         cmocka_unit_test(a_file_system_has_its_tag),
+        cmocka_unit_test(a_network_card_has_its_address),
         cmocka_unit_test(answers_that_are_wrong_at_first),
         cmocka_unit_test(answers_that_are_wrong_later),
         cmocka_unit_test(queues_that_do_not_stop),

@@ -16,8 +16,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 
+#define DEVICE_NET 1u
 #define DEVICE_BLK 2u
 #define DEVICE_FS  26u
 
@@ -31,6 +33,14 @@
 #define FS_CONFIG_SIZE 40u
 #define FS_TAG_SIZE    36u
 #define FS_QUEUES      2u
+
+/* CSUM, GUEST_CSUM, GUEST_TSO4, GUEST_TSO6, GUEST_ECN, GUEST_UFO, HOST_TSO4, HOST_TSO6, HOST_ECN, HOST_UFO,
+ * MRG_RXBUF: what is of frames only, as there is no control queue. */
+#define NET_FEATURES    0xff83u
+#define NET_F_MAC       5u
+#define NET_CONFIG_SIZE 8u
+#define NET_MAC_SIZE    6u
+#define NET_QUEUES      2u
 
 #define RING_FEATURES                                                                              \
     (VMM_VIRTIO_FEATURE(VMM_VIRTIO_F_INDIRECT) | VMM_VIRTIO_FEATURE(VMM_VIRTIO_F_EVENT_IDX) |      \
@@ -60,6 +70,7 @@ struct vhost_user {
     void (*broken)(void *ctx, const char *why);
     void *broken_ctx;
     uint32_t queue_count, config_size;
+    uint64_t own_features; /* whatever the back end has */
     uint8_t config[CONFIG_MAX];
     struct vu_queue queues[QUEUES_MAX];
 };
@@ -231,7 +242,7 @@ static int stop_queues(struct vhost_user *u)
 static int save(void *ctx, struct vmm_state_writer *w)
 {
     struct vhost_user *u = ctx;
-    if (u->virtio->id != DEVICE_BLK)
+    if (u->virtio->id == DEVICE_FS)
         return -ENOTSUP;
     int rc = stop_queues(u);
     return rc ? rc : vmm_state_put_bytes(w, "config", u->config, u->config_size);
@@ -243,7 +254,8 @@ static int load(void *ctx, struct vmm_state_reader *r, struct vmm_error *err)
     uint8_t config[CONFIG_MAX];
     int rc = vmm_state_get_bytes(r, "config", config, u->config_size, err);
     if (!rc && memcmp(config, u->config, u->config_size) != 0)
-        rc = vmm_error_set(err, -EINVAL, "the saved disk has another size or other queues");
+        rc = vmm_error_set(err, -EINVAL,
+                           "the saved device has another size, address or other queues");
     if (!rc)
         rc = stop_queues(u);
     return rc;
@@ -300,7 +312,7 @@ static int make(struct vhost_user *u, struct vmm_virtio_options *o, struct vmm_e
     const uint64_t back_end = u->link.features;
     o->queues = u->queue_count;
     o->queue_size_max = QUEUE_SIZE;
-    o->features &= back_end;
+    o->features = (o->features & back_end) | u->own_features;
     o->features_off = VMM_VIRTIO_FEATURE(VMM_VIRTIO_F_PACKED) | (RING_FEATURES & ~back_end);
     o->config_size = u->config_size;
     o->ops = &ops;
@@ -441,6 +453,50 @@ int vmm_vhost_user_fs_new(const struct vmm_virtio_place *place,
     memcpy(u->config, o.tag, strlen(o.tag));
     vmm_store_le32(u->config + FS_TAG_SIZE, FS_QUEUES - 1);
     v.device_id = DEVICE_FS;
+    rc = make(u, &v, err);
+    if (!rc)
+        *out = u->virtio;
+    return rc;
+}
+
+/* The caller's, or a random one that is nobody's (bit 1: locally administered; bit 0: a group). */
+static int choose_mac(uint8_t *mac, const uint8_t *given)
+{
+    if (given) {
+        memcpy(mac, given, NET_MAC_SIZE);
+        return 0;
+    }
+    if (getrandom(mac, NET_MAC_SIZE, 0) != NET_MAC_SIZE)
+        return -EIO;
+    mac[0] = (uint8_t)((mac[0] & ~1u) | 2u);
+    return 0;
+}
+
+int vmm_vhost_user_net_new(const struct vmm_virtio_place *place,
+                           const struct vmm_vhost_user_options *options, struct vmm_virtio **out,
+                           struct vmm_error *err)
+{
+    struct vmm_vhost_user_options o;
+    struct vmm_virtio_options v = VMM_VIRTIO_OPTIONS_INIT;
+    struct vhost_user *u;
+    int rc = take_options(place, options, &o, &v, err);
+    if (!rc && (o.queues > 1 || (o.mac && (o.mac[0] & 1))))
+        rc = vmm_error_set(err, -EINVAL,
+                           "a network card of vhost-user has one pair of queues, and an address "
+                           "that is no group's");
+    rc = rc ? rc : open_device(&o, &u, err);
+    if (rc)
+        return rc;
+    u->queue_count = NET_QUEUES;
+    u->config_size = NET_CONFIG_SIZE;
+    u->own_features = VMM_VIRTIO_FEATURE(NET_F_MAC);
+    rc = choose_mac(u->config, o.mac);
+    if (rc) {
+        free_device(u);
+        return vmm_error_set(err, rc, "no random address");
+    }
+    v.device_id = DEVICE_NET;
+    v.features = NET_FEATURES;
     rc = make(u, &v, err);
     if (!rc)
         *out = u->virtio;
