@@ -60,16 +60,26 @@ static int add_disk(struct disks *disks, struct drives *drives, struct iothreads
     if (rc)
         return rc;
     if (d->bus == DISK_ON_NVME)
-        return nvme_add(machine, d, number, block, err);
+        return nvme_add(machine, d, number, block, &drives->boot, err);
     if (d->bus != DISK_ON_VIRTIO) {
         rc = drives_add_disk(drives, d->bus, block, d->serial, d->read_only, err);
         vmm_block_unref(block);
+        if (!rc && d->bus == DISK_ON_IDE)
+            boot_add(&drives->boot, d->boot_index, vmm_ide_pci(drives->ide), drives->ide_used - 1);
+        else if (!rc)
+            boot_add(&drives->boot, d->boot_index, vmm_ahci_pci(drives->ahci),
+                     drives->ahci_used - 1);
         return rc;
     }
     (void)snprintf(name, sizeof(name), "disk%u", number);
     rc = devices_make_disk(machine, name, d, block, &virtio, err);
     vmm_block_unref(block);
-    return rc ? rc : hand_over(machine, virtio, err);
+    if (rc)
+        return rc;
+    rc = hand_over(machine, virtio, err); /* the machine holds it */
+    if (!rc && d->boot_index)
+        boot_add(&drives->boot, d->boot_index, vmm_virtio_pci(virtio), 0);
+    return rc;
 }
 
 static int add_balloon(struct vmm_machine *machine, struct vmm_virtio **out, struct vmm_error *err)
@@ -104,5 +114,5 @@ int devices_add(const struct run_options *options, struct disks *disks, struct d
         rc = vhost_user_add(&options->vhost_user, machine, err);
     if (!rc && options->balloon)
         rc = add_balloon(machine, balloon, err);
-    return rc;
+    return rc ? rc : boot_apply(&drives->boot, machine, err);
 }

@@ -3,6 +3,8 @@
 #ifndef VMM_RUN_DRIVES_H
 #define VMM_RUN_DRIVES_H
 
+#include "boot.h"
+
 #include <libvmm/floppy.h>
 #include <libvmm/storage.h>
 #include <libvmm/vmm.h>
@@ -36,6 +38,7 @@ struct drives {
     uint32_t ide_used;  /* drives */
     uint32_t cdrom_port[CDROMS_MAX], cdrom_bus[CDROMS_MAX];
     uint32_t cdroms;
+    struct boot_order boot; /* of virtio's and NVMe disks, too */
 };
 
 /* FILE[,if=ahci|ide], cut up in place; NULL, or what is wrong. FILE may be "none". */

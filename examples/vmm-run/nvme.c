@@ -21,7 +21,7 @@ static int attach(struct vmm_machine *machine, struct vmm_nvme *nvme, const stru
 }
 
 int nvme_add(struct vmm_machine *machine, const struct disk_option *d, uint32_t number,
-             struct vmm_block *block, struct vmm_error *err)
+             struct vmm_block *block, struct boot_order *boot, struct vmm_error *err)
 {
     char name[16];
     struct vmm_nvme_options o = VMM_NVME_OPTIONS_INIT;
@@ -40,6 +40,8 @@ int nvme_add(struct vmm_machine *machine, const struct disk_option *d, uint32_t 
         rc = vmm_nvme_new(&o, &nvme, err);
     if (!rc)
         rc = attach(machine, nvme, d, block, err);
+    if (!rc)
+        boot_add(boot, d->boot_index, vmm_nvme_pci(nvme), 1);
     vmm_nvme_unref(nvme);
     vmm_block_unref(block);
     return rc;

@@ -48,6 +48,7 @@ static const char help[] =
     "                                 PCI, see --transport; on virtio's SCSI controller also "
     "cdrom=on\n"
     "          readonly=on, serial=TEXT, queues=N\n"
+    "          bootindex=N            firmware tries the lowest first (not with if=scsi)\n"
     "          backing=on             open the other files that a qcow2 image names\n"
     "          snapshot=on            the image is only read; what is written is forgotten\n"
     "          iops=N, bandwidth=SIZE requests and bytes a second, at most\n"
@@ -298,6 +299,11 @@ static bool take_disk_key(struct disk_option *d, const char *key, char *value)
         return parse_switch(value, &d->cdrom);
     if (strcmp(key, "readonly") == 0)
         return parse_switch(value, &d->read_only);
+    if (strcmp(key, "bootindex") == 0) {
+        bool ok = parse_number(value, 1, UINT32_MAX, &number);
+        d->boot_index = ok ? (uint32_t)number : 0;
+        return ok;
+    }
     if (strcmp(key, "serial") == 0) {
         d->serial = value;
         return *value && strlen(value) <= 20;
@@ -327,6 +333,8 @@ int options_parse_disk(struct disk_option *d, char *text)
         return usage("--disk: \"%s\" needs format=raw, qcow2 or nbd", d->file);
     if (d->cdrom && d->bus != DISK_ON_SCSI)
         return usage("--disk: \"%s\": cdrom=on needs if=scsi", d->file);
+    if (d->boot_index && d->bus == DISK_ON_SCSI)
+        return usage("--disk: \"%s\": bootindex= is not for if=scsi", d->file);
     if (d->backing && d->format != DISK_QCOW2)
         return usage("--disk: \"%s\": only qcow2 images have backing files", d->file);
     if ((d->bus == DISK_ON_AHCI || d->bus == DISK_ON_IDE) && d->queues)

@@ -26,7 +26,8 @@ enum {
 
 struct disk_option {
     const char *file;
-    const char *serial; /* NULL: none */
+    const char *serial;  /* NULL: none */
+    uint32_t boot_index; /* the lowest is booted from first; 0: not given */
     uint32_t queues;
     uint32_t format; /* DISK_… */
     uint32_t bus;    /* DISK_ON_… */

@@ -31,6 +31,9 @@ VMM_BEGIN_DECLS
 
 struct vmm_machine;
 struct vmm_pci_host; /* pci.h */
+struct vmm_pci;
+struct vmm_fwcfg; /* fwcfg.h */
+struct vmm_i8042; /* i8042.h */
 
 #define VMM_SERIAL_PORTS 4
 
@@ -125,6 +128,10 @@ VMM_API struct vmm_bus *vmm_machine_ports(const struct vmm_machine *machine);
 /** NULL on a machine without PCI. Functions are added before vmm_machine_realize(), which places their
  *  BARs, or plugged in later. */
 VMM_API struct vmm_pci_host *vmm_machine_pci(const struct vmm_machine *machine);
+/** The firmware configuration, for files of the embedder's own; NULL: the board has none. */
+VMM_API struct vmm_fwcfg *vmm_machine_fwcfg(const struct vmm_machine *machine);
+/** The keyboard controller, for keys and the mouse; NULL: the board has none. */
+VMM_API struct vmm_i8042 *vmm_machine_i8042(const struct vmm_machine *machine);
 VMM_API struct vmm_loop *vmm_machine_loop(const struct vmm_machine *machine);
 VMM_API uint32_t vmm_machine_cpus(const struct vmm_machine *machine);
 /** NULL before vmm_machine_realize() and beyond the last. */
@@ -157,6 +164,24 @@ VMM_API int vmm_machine_add_virtio(struct vmm_machine *machine, struct vmm_virti
  *  (memory map, tables) are filled in by it. Before vmm_machine_realize(). */
 VMM_API int vmm_machine_set_kernel(struct vmm_machine *machine,
                                    const struct vmm_kernel_options *kernel, struct vmm_error *err);
+
+/** What to boot from: a function of PCI, and what is behind it. */
+struct vmm_boot_device {
+    struct vmm_pci
+        *pci; /**< a disk controller, a disk or network card of virtio (vmm_virtio_pci()) */
+    uint32_t
+        unit; /**< AHCI: the port; IDE: channel * 2 + drive; SCSI: the target; NVMe: the namespace, 0
+                        being the first */
+    uint32_t lun; /**< SCSI */
+    uint32_t reserved;
+};
+/** In which order the firmware of the boards "pc" and "q35" tries devices; those that are not named come
+ *  after these. Replaces an earlier order; the firmware reads it when it starts. Nothing is held. -ENOTSUP: the
+ *  board has no such firmware, or a function is nothing to boot from; -ENOENT: it is on no bus; -EINVAL:
+ *  more than 64, or one that is NULL. */
+VMM_API int vmm_machine_set_boot_order(struct vmm_machine *machine,
+                                       const struct vmm_boot_device *devices, size_t count,
+                                       struct vmm_error *err);
 
 /** What the guest reads in its SMBIOS tables; without this call they name libvmm and the board.
  *  Memory map, processors and cores are filled in by the board. Nothing of `options` is kept. Before

@@ -57,6 +57,8 @@ struct vmm_machine {
     struct vmm_memory *memory;
     struct vmm_bus *ports, *mmio;
     struct vmm_pci_host *pci; /* NULL: the board has none, or none was asked for */
+    struct vmm_fwcfg *fwcfg;  /* the board's, not held, as is the next; NULL: it has none */
+    struct vmm_i8042 *i8042;
     struct vmm_mmu_info mmu;
     struct vmm_loop *loop;
     struct vmm_vcpu **vcpus;

@@ -5,6 +5,7 @@
 #include "base/util.h"
 
 #include <libvmm/fwcfg.h>
+#include <libvmm/i8042.h>
 #include <libvmm/pci.h>
 
 #include <fcntl.h>
@@ -279,6 +280,85 @@ static void bad_options(void **state)
     unlink(odd);
 }
 
+/* A function of a class and, where it matters, of a device; at a slot. */
+static struct vmm_pci *add_function(struct vmm_machine *m, uint32_t class_code, uint16_t device,
+                                    uint32_t slot, uint32_t function)
+{
+    static uint32_t number;
+    struct vmm_pci_options o = VMM_PCI_OPTIONS_INIT;
+    struct vmm_pci *pci;
+    char name[16];
+    (void)snprintf(name, sizeof(name), "function%u", number++);
+    o.name = name;
+    o.vendor_id = 0x1af4;
+    o.device_id = device;
+    o.class_code = class_code;
+    assert_int_equal(vmm_pci_new(&o, &pci, NULL), 0);
+    if (slot)
+        assert_int_equal(vmm_pci_host_add(vmm_machine_pci(m), pci, slot, function, NULL), 0);
+    return pci;
+}
+
+static void boot_order(void **state)
+{
+    static const char want[] = "/pci@i0cf8/pci8086,2922@4/drive@3/disk@0\n"
+                               "/pci@i0cf8/scsi@5/disk@0,0\n"
+                               "/pci@i0cf8/scsi@6/channel@0/disk@2,1\n"
+                               "/pci@i0cf8/ide@7,2/drive@1/disk@0\n"
+                               "/pci@i0cf8/pci8086,5845@1e/namespace@1,0\n"
+                               "/pci@i0cf8/ethernet@9/ethernet-phy@0";
+    struct vmm_error err = VMM_ERROR_INIT;
+    struct vmm_machine *m;
+    char got[1024] = "";
+    (void)state;
+    assert_int_equal(try(firmware_path, NULL, NULL, &m, &err), 0);
+    struct vmm_pci *f[] = {
+        add_function(m, 0x010601, 1, 4, 0),      add_function(m, 0x010000, 0x1042, 5, 0),
+        add_function(m, 0x010000, 0x1048, 6, 0), add_function(m, 0x010180, 1, 7, 2),
+        add_function(m, 0x010802, 1, 30, 0),     add_function(m, 0x020000, 0x1041, 9, 0),
+        add_function(m, 0x030000, 1, 10, 0),     add_function(m, 0x010601, 1, 0, 0),
+    };
+    struct vmm_boot_device d[65] = {
+        {.pci = f[0], .unit = 3}, {.pci = f[1]}, {.pci = f[2], .unit = 2, .lun = 1},
+        {.pci = f[3], .unit = 2}, {.pci = f[4]}, {.pci = f[5]}};
+    struct vmm_fwcfg *fwcfg = vmm_machine_fwcfg(m);
+    assert_non_null(fwcfg);
+    assert_non_null(vmm_machine_i8042(m));
+    assert_int_equal(vmm_machine_set_boot_order(m, d, 6, &err), 0);
+    assert_int_equal(vmm_fwcfg_get_file(fwcfg, "bootorder", got, sizeof(got)), sizeof(want));
+    assert_string_equal(got, want);
+    assert_int_equal(vmm_machine_set_boot_order(m, d, 7, &err), -EINVAL); /* NULL */
+    d[6].pci = f[6];
+    assert_int_equal(vmm_machine_set_boot_order(m, d, 7, &err), -ENOTSUP); /* a VGA */
+    d[6].pci = f[7];
+    assert_int_equal(vmm_machine_set_boot_order(m, d, 7, &err), -ENOENT);
+    assert_int_equal(vmm_machine_set_boot_order(m, d, 65, &err), -EINVAL);
+    assert_int_equal(vmm_machine_set_boot_order(m, NULL, 1, &err), -EINVAL);
+    assert_int_equal(vmm_fwcfg_get_file(fwcfg, "bootorder", NULL, 0), sizeof(want));
+    assert_int_equal(vmm_machine_set_boot_order(m, NULL, 0, &err), 0);
+    assert_int_equal(vmm_fwcfg_get_file(fwcfg, "bootorder", NULL, 0), 1);
+    for (size_t i = 0; i < VMM_ARRAY_SIZE(f); i++)
+        vmm_pci_unref(f[i]);
+    vmm_machine_unref(m);
+}
+
+/* A board without firmware. */
+static void no_boot_order(void **state)
+{
+    struct vmm_machine_options o = VMM_MACHINE_OPTIONS_INIT;
+    struct vmm_error err = VMM_ERROR_INIT;
+    struct vmm_host *host;
+    struct vmm_machine *m;
+    (void)state;
+    assert_int_equal(vmm_host_open(NULL, &host, &err), 0);
+    assert_int_equal(vmm_machine_new(host, &o, &m, &err), 0);
+    assert_null(vmm_machine_fwcfg(m));
+    assert_null(vmm_machine_i8042(m));
+    assert_int_equal(vmm_machine_set_boot_order(m, NULL, 0, &err), -ENOTSUP);
+    vmm_machine_unref(m);
+    vmm_host_unref(host);
+}
+
 static pthread_mutex_t text_lock = PTHREAD_MUTEX_INITIALIZER;
 static char text[65536];
 static size_t text_length;
@@ -336,6 +416,8 @@ int main(void)
         cmocka_unit_test(state_keeps_the_places),
         cmocka_unit_test(variables_are_the_files),
         cmocka_unit_test(bad_options),
+        cmocka_unit_test(boot_order),
+        cmocka_unit_test(no_boot_order),
         cmocka_unit_test(seabios_starts),
     };
     need_kvm();

@@ -217,7 +217,31 @@ static void bad_options(void **state)
     (void)state;
     assert_int_equal(vmm_acpi_pm_new(NULL, &pm), -EINVAL);
     assert_int_equal(vmm_acpi_pm_new(&o, &pm), -EINVAL); /* no name */
+    o.name = "pm";
+    o.length = 15;
+    assert_int_equal(vmm_acpi_pm_new(&o, &pm), -EINVAL);
+    o.length = VMM_ACPI_PM_LENGTH + 1;
+    assert_int_equal(vmm_acpi_pm_new(&o, &pm), -EINVAL);
     assert_null(vmm_acpi_pm_unref(NULL));
+}
+
+/* What is above belongs to another. */
+static void length_of_the_block(void **state)
+{
+    struct vmm_acpi_pm_options o = VMM_ACPI_PM_OPTIONS_INIT;
+    struct vmm_acpi_pm *pm;
+    struct vmm_bus *bus;
+    uint64_t value;
+    (void)state;
+    o.name = "pm";
+    o.length = 32;
+    assert_int_equal(vmm_acpi_pm_new(&o, &pm), 0);
+    assert_int_equal(vmm_bus_new("port", 16, &bus), 0);
+    assert_int_equal(vmm_acpi_pm_attach(pm, bus, 0x600, NULL, NULL), 0);
+    assert_int_equal(vmm_bus_read(bus, 0x61e, 2, &value), 0);
+    assert_int_equal(vmm_bus_read(bus, 0x620, 2, &value), -ENOENT);
+    vmm_bus_unref(bus);
+    vmm_acpi_pm_unref(pm);
 }
 
 int main(void)
@@ -229,6 +253,7 @@ int main(void)
         cmocka_unit_test(state_goes_to_another),
         cmocka_unit_test(every_register_with_every_value),
         cmocka_unit_test(bad_options),
+        cmocka_unit_test(length_of_the_block),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -333,6 +333,52 @@ static void state_goes_to_another(void **state)
     end(&g);
 }
 
+static void count_up(void *ctx, void *data, size_t length)
+{
+    struct fixture *f = ctx;
+    memset(data, (int)++f->writes, length);
+}
+
+/* Made anew at each selection, by port and by DMA; saved as it was read. */
+static void refreshed_when_selected(void **state)
+{
+    struct fixture f;
+    struct vmm_state_writer *w;
+    struct vmm_state_reader *r;
+    void *data;
+    size_t length;
+    uint8_t got[5];
+    (void)state;
+    begin(&f);
+    assert_int_equal(vmm_fwcfg_set_refresh(f.fwcfg, "etc/none", count_up, &f), -ENOENT);
+    assert_int_equal(vmm_fwcfg_set_refresh(f.fwcfg, "etc/two", count_up, &f), -EBUSY);
+    assert_int_equal(vmm_fwcfg_set_refresh(f.fwcfg, NULL, count_up, &f), -EINVAL);
+    assert_int_equal(vmm_fwcfg_set_refresh(f.fwcfg, "etc/one", count_up, &f), 0);
+    select_item(&f, VMM_FWCFG_FILE_FIRST);
+    read_bytes(&f, got, 5);
+    assert_memory_equal(got, "\1\1\1\1\1", 5);
+    select_item(&f, VMM_FWCFG_FILE_FIRST);
+    read_bytes(&f, got, 2);
+    assert_memory_equal(got, "\2\2", 2);
+    assert_int_equal(vmm_state_writer_new(&w), 0);
+    assert_int_equal(vmm_device_save(vmm_fwcfg_device(f.fwcfg), w), 0);
+    assert_int_equal(vmm_state_writer_finish(w, &data, &length), 0);
+    vmm_state_writer_free(w);
+    assert_int_equal(dma(&f, VMM_FWCFG_FILE_FIRST << 16 | 8 | 2, 5, 0x200), 0);
+    assert_int_equal(vmm_memory_read(f.memory, 0x200, got, 5), 0);
+    assert_memory_equal(got, "\3\3\3\3\3", 5);
+    assert_int_equal(vmm_state_reader_new(data, length, &r, NULL), 0);
+    assert_int_equal(vmm_device_load(vmm_fwcfg_device(f.fwcfg), r, NULL), 0);
+    vmm_state_reader_free(r);
+    free(data);
+    read_bytes(&f, got, 3);
+    assert_memory_equal(got, "\2\2\2", 3);
+    assert_int_equal(vmm_fwcfg_set_refresh(f.fwcfg, "etc/one", NULL, NULL), 0);
+    select_item(&f, VMM_FWCFG_FILE_FIRST);
+    assert_int_equal(f.writes, 3);
+    end(&f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -343,6 +389,7 @@ int main(void)
         cmocka_unit_test(memory_mapped_form),
         cmocka_unit_test(every_register_with_every_value),
         cmocka_unit_test(files_are_checked),
+        cmocka_unit_test(refreshed_when_selected),
         cmocka_unit_test(state_goes_to_another),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

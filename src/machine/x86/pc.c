@@ -92,6 +92,7 @@ static int add_i8042(struct vmm_machine *m, struct vmm_error *err)
         vmm_irq_line_free(o.mouse_irq);
         return vmm_error_set(err, rc, "keyboard controller: %s", strerror(-rc));
     }
+    m->i8042 = pc->i8042;
     rc = vmm_i8042_attach(pc->i8042, m->ports, err);
     return rc ? rc : vmm_machine_add_device(m, vmm_i8042_device(pc->i8042));
 }

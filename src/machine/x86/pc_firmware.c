@@ -18,6 +18,7 @@ int vmm_pc_add_fwcfg(struct vmm_machine *m, struct vmm_error *err)
     o.name = "fwcfg";
     o.memory = m->memory;
     int rc = vmm_fwcfg_new(&o, &pc->fwcfg);
+    m->fwcfg = pc->fwcfg;
     rc = rc ? rc : vmm_fwcfg_attach_ports(pc->fwcfg, m->ports, VMM_FWCFG_PORT, err);
     return rc ? rc : vmm_machine_add_device(m, vmm_fwcfg_device(pc->fwcfg));
 }
