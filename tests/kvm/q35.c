@@ -94,6 +94,8 @@ static void configuration_space_is_where_pciexbar_says(void **state)
     (void)state;
     assert_int_equal(cfg(m, 0, 0, 4), 0x29c08086);
     assert_int_equal(cfg(m, LPC, 0, 4), 0x29188086);
+    set_cfg(m, LPC, 4, 2, 0); /* it always answers */
+    assert_int_equal(cfg(m, LPC, 4, 2), 7);
     assert_int_equal(mmio(m, 0xe0000000), UINT32_MAX); /* off until firmware has come */
     set_cfg(m, 0, PCIEXBAR, 4, 0xb0000001);
     assert_int_equal(mmio(m, 0xb0000000), 0x29c08086);

@@ -3,7 +3,8 @@
 #include "base/util.h"
 #include "devices/pci/internal.h"
 
-#define COMMAND_WRITABLE (COMMAND_BUS_MASTER | COMMAND_PARITY | COMMAND_SERR | COMMAND_INTX_DISABLE)
+#define ISA_BRIDGE_COMMAND (COMMAND_PORTS | COMMAND_MEMORY | COMMAND_BUS_MASTER)
+#define COMMAND_WRITABLE   (COMMAND_BUS_MASTER | COMMAND_PARITY | COMMAND_SERR | COMMAND_INTX_DISABLE)
 
 /* A BAR's fixed bits, and the bits of the address that can be written: those above its length, which
  * is how the guest learns of it (§6.2.5.1). */
@@ -41,7 +42,14 @@ static void build_bars(struct vmm_pci *pci, const struct vmm_pci_options *o)
         build_bar(pci, i, &bar->declared);
         decode |= bar->declared.flags & VMM_PCI_BAR_PORT ? COMMAND_PORTS : COMMAND_MEMORY;
     }
-    vmm_store_le16(&pci->writable[PCI_COMMAND], COMMAND_WRITABLE | decode);
+    uint16_t writable = COMMAND_WRITABLE | decode;
+    if (o->class_code >> 8 == 0x0601) {
+        /* An ISA bridge always answers (PIIX3, 2.2.3; ICH9, 13.1.3); EDK2 looks for what is behind it only
+         * where these bits are set. */
+        vmm_store_le16(&pci->config[PCI_COMMAND], ISA_BRIDGE_COMMAND);
+        writable = (uint16_t)(writable & ~ISA_BRIDGE_COMMAND);
+    }
+    vmm_store_le16(&pci->writable[PCI_COMMAND], writable);
 }
 
 int vmm_pci_build_header(struct vmm_pci *pci, const struct vmm_pci_options *o,
