@@ -353,7 +353,14 @@ int vmm_raw_uring_new(struct vmm_raw *raw, struct vmm_loop *loop)
     struct vmm_raw_uring *u = calloc(1, sizeof(*u));
     if (!u)
         return -ENOMEM;
-    int rc = io_uring_queue_init_params(ENTRIES, &u->ring, &params);
+    /* Completions do not interrupt us: we come to the kernel soon anyway. Linux 5.19 has it. */
+    struct io_uring_params cooperative = params;
+    cooperative.flags |= IORING_SETUP_COOP_TASKRUN;
+    int rc = io_uring_queue_init_params(ENTRIES, &u->ring, &cooperative);
+    if (rc == 0)
+        params = cooperative;
+    else if (rc == -EINVAL)
+        rc = io_uring_queue_init_params(ENTRIES, &u->ring, &params);
     if (rc < 0) {
         free(u);
         return rc;

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* Coroutines on ucontext. The quick path of an image does not come here: only what has to wait. */
+/*
+ * Coroutines. The quick path of an image does not come here: only what has to wait. A stack begins by
+ * ucontext; from then on it is entered and left by _setjmp() and _longjmp(), because swapcontext() sets
+ * the signal mask each time, which is a system call. Sanitizers are told of the switches that ucontext makes.
+ */
+#undef _FORTIFY_SOURCE /* its longjmp() takes another stack for a mistake */
 #include "backends/block/qcow2/co.h"
 
 #include <errno.h>
+#include <setjmp.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <ucontext.h>
@@ -32,11 +38,18 @@
 #ifdef HAVE_TSAN_FIBERS
 #include <sanitizer/tsan_interface.h>
 #endif
+#if defined(HAVE_FIBERS) || defined(HAVE_TSAN_FIBERS)
+#define BY_UCONTEXT 1
+#else
+#define BY_UCONTEXT 0
+#endif
 
 struct vmm_co {
     struct vmm_co *next;
     struct vmm_co_group *group;
     ucontext_t self, outside;
+    jmp_buf jump_self, jump_outside;
+    bool begun; /* jump_self is where it left */
     uint8_t *stack; /* the lowest page is never touchable */
     void (*fn)(void *arg);
     void *arg;
@@ -81,6 +94,26 @@ static struct vmm_co *pop(struct vmm_co_list *list)
 
 /* Switching ------------------------------------------------------------------------------------ */
 
+static void switch_out(struct vmm_co *co)
+{
+    if (BY_UCONTEXT)
+        (void)swapcontext(&co->self, &co->outside);
+    else if (_setjmp(co->jump_self) == 0)
+        _longjmp(co->jump_outside, 1);
+}
+
+static void switch_in(struct vmm_co *co)
+{
+    if (BY_UCONTEXT) {
+        (void)swapcontext(&co->outside, &co->self);
+    } else if (_setjmp(co->jump_outside) == 0) {
+        if (co->begun)
+            _longjmp(co->jump_self, 1);
+        co->begun = true;
+        (void)setcontext(&co->self);
+    }
+}
+
 static void leave(struct vmm_co *co)
 {
 #ifdef HAVE_FIBERS
@@ -90,7 +123,7 @@ static void leave(struct vmm_co *co)
 #ifdef HAVE_TSAN_FIBERS
     __tsan_switch_to_fiber(co->fiber_outside, 0);
 #endif
-    (void)swapcontext(&co->self, &co->outside);
+    switch_out(co);
 #ifdef HAVE_FIBERS
     __sanitizer_finish_switch_fiber(co->fake_self, &co->outside_bottom, &co->outside_size);
 #endif
@@ -107,7 +140,7 @@ static void enter(struct vmm_co *co)
     co->fiber_outside = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(co->fiber, 0);
 #endif
-    (void)swapcontext(&co->outside, &co->self);
+    switch_in(co);
 #ifdef HAVE_FIBERS
     __sanitizer_finish_switch_fiber(co->fake_outside, NULL, NULL);
 #endif
@@ -121,9 +154,11 @@ static void begin(unsigned high, unsigned low)
 #ifdef HAVE_FIBERS
     __sanitizer_finish_switch_fiber(NULL, &co->outside_bottom, &co->outside_size);
 #endif
-    co->fn(co->arg);
-    co->finished = true;
-    leave(co);
+    for (;;) { /* entered again, the stack has another function */
+        co->fn(co->arg);
+        co->finished = true;
+        leave(co);
+    }
 }
 
 /* Life ----------------------------------------------------------------------------------------- */
@@ -201,7 +236,8 @@ int vmm_co_start(struct vmm_co_group *group, void (*fn)(void *arg), void *arg)
     co->fn = fn;
     co->arg = arg;
     co->finished = false;
-    aim(co);
+    if (BY_UCONTEXT || !co->begun)
+        aim(co);
     group->live++;
     append(&group->ready, co);
     run(group);

@@ -6,7 +6,7 @@
 
 #define SPARE_PARTS 128u
 #define GROW_MIN    (UINT64_C(4) << 20)
-#define GROW_MAX    (UINT64_C(256) << 20)
+#define GROW_MAX    (UINT64_C(1) << 30)
 
 void *vmm_q2_buffer(size_t size)
 {
@@ -178,10 +178,11 @@ void vmm_q2_grow_now(void *ctx)
     q->turning--;
 }
 
-/* In steps, so that it is rare; what is too much is given back when the image is closed. */
+/* In steps, so that it is rare (the file's requests must all end first); what is too much is given back
+ * when the image is closed. */
 static uint64_t grown(const struct qcow2 *q, uint64_t end)
 {
-    uint64_t step = q->file_length / 8;
+    uint64_t step = q->file_length / 2;
     step = step < GROW_MIN ? GROW_MIN : step > GROW_MAX ? GROW_MAX : step;
     uint64_t length = end > q->file_length + step ? end : q->file_length + step;
     return vmm_align_up(length, q->cluster_size);
