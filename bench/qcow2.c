@@ -13,8 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define IMAGE ((uint64_t)512 << 20)
-#define DEPTH 64
+#define IMAGE  ((uint64_t)512 << 20)
+#define DEPTH  64
 #define ROUNDS 4
 
 struct work {
@@ -163,14 +163,15 @@ static int make(const struct work *work, const char *folder, const char *path)
 /* [0] is ours, [1] QEMU's. */
 static void report(const char *name, const double *rate, const double *cpu)
 {
-    struct bench_figure f = {.group = "qcow2",
-                             .name = name,
-                             .unit = "/s",
-                             .more_is_better = true,
-                             .peer = "qemu-img",
-                             .min_ratio = 1.3,
-                             .how = "the same requests to the same image through the page cache; the best of "
-                                    "four rounds, turn by turn"};
+    struct bench_figure f = {
+        .group = "qcow2",
+        .name = name,
+        .unit = "/s",
+        .more_is_better = true,
+        .peer = "qemu-img",
+        .min_ratio = 1.3,
+        .how = "the same requests to the same image through the page cache; the best of "
+               "four rounds, turn by turn"};
     char text[96];
     bench_add(&f.ours, rate[0]);
     bench_add(&f.theirs, rate[1]);

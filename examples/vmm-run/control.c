@@ -252,9 +252,22 @@ static int run_balloon(struct control *c, const char *argument, int *fds, int *f
     return 0;
 }
 
+/* "floppy FILE", or "floppy": no medium. */
+static int run_floppy(struct control *c, const char *argument, bool change)
+{
+    if (change ? *argument != ' ' || !argument[1] : *argument != '\0')
+        return -EINVAL;
+    int rc = drives_change_floppy(c->drives, change ? argument + 1 : NULL);
+    if (!rc)
+        put(c, "{\"floppy\": true, \"medium\": %s}", change ? "true" : "false");
+    return rc;
+}
+
 /* NUMBER FILE, or NUMBER [force] */
 static int run_medium(struct control *c, const char *argument, bool change)
 {
+    if (strncmp(argument, "floppy", 6) == 0)
+        return run_floppy(c, argument + 6, change);
     char *end;
     unsigned long number = strtoul(argument, &end, 10);
     bool force = !change && strcmp(end, " force") == 0;
@@ -374,9 +387,10 @@ static const struct command commands[] = {
     {"remove-memory", "remove-memory SLOT: ask the guest to give it back", run_remove_memory},
     {"balloon", "balloon [BYTES]: how much memory the guest is to give back; its statistics",
      run_balloon},
-    {"eject", "eject N [force]: take the medium out of CD-ROM drive N, as the guest allows",
+    {"eject",
+     "eject N [force]: take the medium out of CD-ROM drive N, as the guest allows; eject floppy",
      run_eject},
-    {"change", "change N FILE: put another medium into it", run_change},
+    {"change", "change N FILE: put another medium into it; change floppy FILE", run_change},
     {"slots", "what is plugged in (--plug-slots)", run_slots},
     {"plug", "plug SLOT disk FILE,... or plug SLOT net KIND,...: as --disk and --net", run_plug},
     {"unplug", "unplug SLOT [force]: ask the guest to let go of it, or take it away", run_unplug},

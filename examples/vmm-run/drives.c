@@ -188,6 +188,18 @@ int drives_change(struct drives *drives, uint32_t number, const char *file, bool
     return rc;
 }
 
+int drives_change_floppy(struct drives *drives, const char *file)
+{
+    struct vmm_block *block = NULL;
+    if (!drives->floppy)
+        return -ENOENT;
+    int rc = file ? open_image(drives, file, false, &block, NULL) : 0;
+    if (!rc)
+        rc = vmm_floppy_set_medium(drives->floppy, block, NULL);
+    vmm_block_unref(block);
+    return rc;
+}
+
 void drives_forget(struct drives *drives)
 {
     drives->ahci = vmm_ahci_unref(drives->ahci);

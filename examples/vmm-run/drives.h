@@ -54,6 +54,8 @@ int drives_add_cdrom(struct drives *drives, const struct cdrom_option *option,
 int drives_add_floppy(struct drives *drives, const char *file, struct vmm_error *err);
 /* Another medium in CD-ROM drive `number`; a NULL file takes it out. */
 int drives_change(struct drives *drives, uint32_t number, const char *file, bool force);
+/* Another floppy; a NULL file takes it out. */
+int drives_change_floppy(struct drives *drives, const char *file);
 /* Before the machine goes. */
 void drives_forget(struct drives *drives);
 

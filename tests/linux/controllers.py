@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-3-Clause
 """Disk controllers under Debian's stock kernel: partitions, a file system that the host checks, SMART,
-CD-ROMs with eject and change, hot data both ways.
+CD-ROMs with eject and change, hot data both ways. AHCI on the board micro; IDE and a floppy on the board pc,
+which SeaBIOS starts from the first IDE disk.
 
-    controllers.py VMM_RUN
+    controllers.py VMM_RUN [ahci|ide]...
 
 The kernel is linux-image-amd64's in $LIBVMM_CACHE/kernels, the initramfs
-$LIBVMM_CACHE/initramfs-controllers.gz (scripts/check makes it). Needs a complete KVM, xorriso and e2fsck.
+$LIBVMM_CACHE/initramfs-controllers.gz (scripts/check makes it). Needs a complete KVM, xorriso and e2fsck; for pc
+also the Debian packages seabios, grub-pc-bin, grub-common, mtools, dosfstools and fdisk.
 """
 
 import glob
@@ -20,6 +22,8 @@ from console import Console, Tests
 from disks import command, control, image, power_off
 
 MIB = 1 << 20
+SEABIOS = "/usr/share/seabios/bios-256k.bin"
+here = os.path.dirname(os.path.abspath(__file__))
 vmm_run = sys.argv[1]
 cache = os.environ.get("LIBVMM_CACHE", "")
 kernel = (glob.glob(cache + "/kernels/linux-image-amd64/boot/vmlinuz-*") or [""])[0]
@@ -79,6 +83,15 @@ def tell(socket, line):
     assert "error" not in answer, f"{line}: {answer}"
 
 
+def eject_by_guest(console, device="/dev/sr0"):
+    """The guest opens the tray and shuts it; the medium lies in it."""
+    command(console, f"eject {device}; head -c 4 {device}; echo do''ne", "No medium found")
+    console.expect("done", 20)
+    command(console, f"eject -t {device}; mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt;"
+            " echo rele''ased", "this is first")
+    console.expect("released", 20)
+
+
 def use_cdrom(console, folder, socket, device="/dev/sr0"):
     mounted = f"mount -t iso9660 {device} /mnt && cat /mnt/hello; umount /mnt; echo rele''ased"
     command(console, f"mount -t iso9660 {device} /mnt && cat /mnt/hello", "this is first")
@@ -95,6 +108,67 @@ def use_cdrom(console, folder, socket, device="/dev/sr0"):
     console.expect("released", 20)
 
 
+def dos_floppy(folder, name):
+    path = f"{folder}/{name}.img"
+    with open(f"{folder}/{name}.txt", "w") as file:
+        file.write(f"floppy {name}\n")
+    subprocess.run(["mformat", "-C", "-f", "1440", "-i", path, "::"], check=True)
+    subprocess.run(["mcopy", "-i", path, f"{folder}/{name}.txt", "::/hello"], check=True)
+    return path
+
+
+def use_floppy(console, folder, socket):
+    """Read and write, a change of the medium in between, and what the host finds on both."""
+    command(console, "mount -t vfat /dev/fd0 /mnt && cat /mnt/hello", "floppy a", 60)
+    command(console, "head -c 200000 /dev/urandom >/mnt/data; umount /mnt && echo un''mounted", "unmounted", 120)
+    tell(socket, f"change floppy {dos_floppy(folder, 'b')}")
+    command(console, "mount -t vfat /dev/fd0 /mnt && cat /mnt/hello", "floppy b", 60)
+    command(console, "ls /mnt/data; umount /mnt && echo un''mounted", "No such file.*unmounted", 60)
+    tell(socket, f"change floppy {folder}/a.img")
+    command(console, "mount -t vfat /dev/fd0 /mnt && cat /mnt/hello", "floppy a", 60)
+    digest = command(console, "md5sum </mnt/data", r"\n([0-9a-f]{32})", 60).group(1).decode()
+    command(console, "umount /mnt && echo un''mounted", "unmounted", 60)
+    tell(socket, "eject floppy")
+    command(console, "head -c 4 /dev/fd0; echo do''ne", "head: .*fd0.*done", 60)
+    return digest
+
+
+def check_floppy(path, digest):
+    fsck = subprocess.run(["/sbin/fsck.vfat", "-n", path], capture_output=True)
+    assert fsck.returncode == 0, f"fsck.vfat: {fsck.returncode} {fsck.stdout.decode()}"
+    data = subprocess.run(["mcopy", "-n", "-i", path, "::/data", "-"], capture_output=True, check=True).stdout
+    sums = subprocess.run(["md5sum"], input=data, capture_output=True, check=True)
+    assert len(data) == 200000 and sums.stdout.decode().startswith(digest), "the floppy's file came out otherwise"
+
+
+def old_pc():
+    folder, socket = tempfile.mkdtemp(dir="/dev/shm"), f"/dev/shm/controllers-{os.getpid()}"
+    try:
+        boot = folder + "/boot"
+        subprocess.run([os.path.join(here, "make-firmware-disk"), "bios", boot, kernel, initrd], check=True)
+        disk, floppy = image(folder + "/disk", 64), dos_floppy(folder, "a")
+        with Console([vmm_run, "--machine", "pc", "--firmware", SEABIOS, "--memory", "256M", "--timeout", "400",
+                      "--disk", boot + ",format=raw,if=ide", "--disk", disk + ",format=raw,if=ide,serial=SN-ide",
+                      "--cdrom", iso(folder, "first") + ",if=ide", "--floppy", floppy,
+                      "--control", socket]) as console:
+            console.expect("user space reached on", 300)
+            console.expect("guest# ", 20)
+            digest = use_disk(console, "/dev/sdb")
+            command(console, "smartctl -a /dev/sdb", r"Serial Number: *SN-ide", 30)
+            console.expect("overall-health self-assessment test result: PASSED", 30)
+            command(console, "dmesg | grep -i 'sdb.*dma\\|ata[0-9.]*: configured for'", "configured for .DMA", 30)
+            use_cdrom(console, folder, socket)
+            eject_by_guest(console)
+            saved = use_floppy(console, folder, socket)
+            command(console, "dmesg | grep -E 'ata.*(exception|failed command|timeout|hard resetting)' |"
+                    " wc -l", r"\n0\r")
+            power_off(console)
+        check_disk(disk, digest)
+        check_floppy(floppy, saved)
+    finally:
+        shutil.rmtree(folder)
+
+
 def on_controller(bus):
     folder, socket = tempfile.mkdtemp(dir="/dev/shm"), f"/dev/shm/controllers-{os.getpid()}"
     try:
@@ -106,6 +180,7 @@ def on_controller(bus):
             console.expect("overall-health self-assessment test result: PASSED", 30)
             console.expect("No Errors Logged", 30)
             use_cdrom(console, folder, socket)
+            eject_by_guest(console)
             command(console, "dmesg | grep -E 'ata.*(exception|failed command|timeout|hard resetting)' |"
                     " wc -l", r"\n0\r")
             power_off(console)
@@ -122,7 +197,14 @@ def main():
     if not (shutil.which("xorriso") and os.path.exists("/sbin/e2fsck")):
         tests.skip("controllers", "needs xorriso and e2fsck (Debian: xorriso, e2fsprogs)")
         tests.end()
-    tests.run("disk and CD-ROM on ahci", on_controller, "ahci")
+    wanted = sys.argv[2:] or ["ahci", "ide"]
+    if "ahci" in wanted:
+        tests.run("disk and CD-ROM on ahci", on_controller, "ahci")
+    if "ide" in wanted:
+        if all(shutil.which(tool) for tool in ["grub-mkimage", "mformat", "fsck.vfat"]) and os.path.exists(SEABIOS):
+            tests.run("disks and CD-ROM on IDE, and a floppy, on pc", old_pc)
+        else:
+            tests.skip("IDE on pc", "needs seabios, grub-pc-bin, grub-common, mtools and dosfstools")
     tests.end()
 
 

@@ -49,7 +49,7 @@ struct vmm_co {
     struct vmm_co_group *group;
     ucontext_t self, outside;
     jmp_buf jump_self, jump_outside;
-    bool begun; /* jump_self is where it left */
+    bool begun;     /* jump_self is where it left */
     uint8_t *stack; /* the lowest page is never touchable */
     void (*fn)(void *arg);
     void *arg;
