@@ -30,7 +30,8 @@ struct vmm_drive_options {
     size_t size;
     uint32_t type;      /**< VMM_DRIVE_… */
     uint32_t read_only; /**< non-zero: writes of the guest fail; CD-ROMs always are */
-    /** Held. On the controller's loop, with blocks of 512 bytes. CD-ROM: NULL is an empty drive. */
+    /** Held. On the controller's loop, with blocks of 512 bytes; disks on AHCI also of 4096 (4Kn).
+     *  CD-ROM: NULL is an empty drive. */
     struct vmm_block *block;
     const char *serial; /**< up to 20 printable characters; NULL: none. Copied */
     const char *model;  /**< up to 40; NULL: a name of libvmm's. Copied */

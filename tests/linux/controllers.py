@@ -153,10 +153,13 @@ def old_pc():
                       "--control", socket]) as console:
             console.expect("user space reached on", 300)
             console.expect("guest# ", 20)
-            digest = use_disk(console, "/dev/sdb")
-            command(console, "smartctl -a /dev/sdb", r"Serial Number: *SN-ide", 30)
+            # The letters vary with the order in which the drives answer.
+            device = command(console, "grep -l SN-ide /sys/block/sd*/device/vpd_pg80",
+                             r"\n/sys/block/(sd[ab])/").group(1).decode()
+            digest = use_disk(console, "/dev/" + device)
+            command(console, f"smartctl -a /dev/{device}", r"Serial Number: *SN-ide", 30)
             console.expect("overall-health self-assessment test result: PASSED", 30)
-            command(console, "dmesg | grep -i 'sdb.*dma\\|ata[0-9.]*: configured for'", "configured for .DMA", 30)
+            command(console, "dmesg | grep 'ata[0-9.]*: configured for'", "configured for UDMA/100", 30)
             use_cdrom(console, folder, socket)
             eject_by_guest(console)
             saved = use_floppy(console, folder, socket)

@@ -373,6 +373,42 @@ static void discards(void **state)
     assert_int_equal(issue(f, 0, SLOT), 0x1051);
 }
 
+/* A disk of 4 KiB sectors: it says so, and addresses count them. */
+static void large_sectors(void **state)
+{
+    struct fixture *f = *state;
+    struct vmm_block_memory_options o = VMM_BLOCK_MEMORY_OPTIONS_INIT;
+    struct vmm_drive_options d = VMM_DRIVE_OPTIONS_INIT;
+    struct vmm_block *block;
+    uint8_t data[512], *back = malloc(8192);
+    o.length = 64 * 4096;
+    o.block_size = 4096;
+    assert_int_equal(vmm_block_memory_new(f->loop, &o, &block, NULL), 0);
+    d.type = VMM_DRIVE_CDROM;
+    d.block = block;
+    assert_int_equal(vmm_ahci_plug(f->ahci, 2, &d, NULL), -EINVAL);
+    assert_int_equal(vmm_ahci_unplug(f->ahci, 0), 0);
+    assert_int_equal(plug(f, 0, VMM_DRIVE_DISK, block), 0);
+    start(f);
+    assert_int_equal(run(f, 0xec, 0, 0, 512), 0x50);
+    vmm_memory_read(f->w.memory, DATA, data, sizeof(data));
+    assert_int_equal(data[200] | data[201] << 8, 64);
+    assert_int_equal(data[213], 0x50);
+    assert_int_equal(data[234] | data[235] << 8, 2048);
+    vmm_memory_fill(f->w.memory, DATA, 0x3c, 8192);
+    assert_int_equal(run(f, 0x35, 61, 2, 8192), 0x50);
+    assert_int_equal(vmm_block_read(block, 61 * 4096, back, 8192), 0);
+    assert_int_equal(back[0], 0x3c);
+    assert_int_equal(back[8191], 0x3c);
+    vmm_memory_fill(f->w.memory, DATA, 0, 8192);
+    assert_int_equal(run(f, 0x25, 62, 1, 4096), 0x50);
+    assert_int_equal(get8(f, DATA + 4095), 0x3c);
+    assert_int_equal(get8(f, DATA + 4096), 0);
+    assert_int_equal(run(f, 0x25, 63, 2, 8192), 0x1051); /* beyond the end */
+    free(back);
+    vmm_block_unref(block);
+}
+
 static void smart_answers(void **state)
 {
     struct fixture *f = *state;
@@ -659,6 +695,7 @@ int main(void)
         T(queues_commands),
         T(refuses_what_it_must),
         T(discards),
+        T(large_sectors),
         T(smart_answers),
         T(bad_addresses_end_in_errors),
         T(resets_in_flight),

@@ -218,6 +218,7 @@ static int move_medium(struct ahci_slot *s)
     int rc = load_prdt(s, s->plan.length);
     if (rc)
         return rc;
+    s->transfer.sector = s->port->drive.sector;
     return vmm_transfer_start(&s->transfer, s->port->drive.block,
                               write ? VMM_BLOCK_WRITE : VMM_BLOCK_READ, s->plan.flags,
                               s->plan.offset, s->plan.length);

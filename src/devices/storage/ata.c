@@ -34,13 +34,15 @@ static int take_block(struct vmm_ata *d, const struct vmm_drive_options *o, stru
     int rc = vmm_block_get_info(o->block, &info);
     if (rc)
         return vmm_error_set(err, rc, "the drive's backend: %s", strerror(-rc));
-    if (info.block_size != ATA_SECTOR)
+    bool large = d->sata && o->type == VMM_DRIVE_DISK && info.block_size == 4096;
+    if (info.block_size != ATA_SECTOR && !large)
         return vmm_error_set(err, -EINVAL, "this drive has sectors of 512 bytes, its backend of %u",
                              info.block_size);
-    if (info.length < MMC_SECTOR || info.length / ATA_SECTOR > LBA48_END)
+    if (info.length < MMC_SECTOR || info.length / info.block_size > LBA48_END)
         return vmm_error_set(err, -EINVAL, "a drive has 2 KiB to 128 PiB");
     d->read_only = o->read_only || info.read_only;
-    d->sectors = info.length / ATA_SECTOR;
+    d->sector = info.block_size;
+    d->sectors = info.length / d->sector;
     return 0;
 }
 
@@ -49,6 +51,8 @@ int vmm_ata_init(struct vmm_ata *d, const struct vmm_drive_options *o, bool sata
 {
     bool cd = o->type == VMM_DRIVE_CDROM;
     memset(d, 0, sizeof(*d));
+    d->sata = sata;
+    d->sector = ATA_SECTOR;
     if (!cd && o->type != VMM_DRIVE_DISK)
         return vmm_error_set(err, -EINVAL, "a drive is a disk or a CD-ROM drive");
     if (!cd && !o->block)
@@ -65,7 +69,6 @@ int vmm_ata_init(struct vmm_ata *d, const struct vmm_drive_options *o, bool sata
     if (rc)
         return rc;
     d->type = o->type;
-    d->sata = sata;
     d->block = o->block ? vmm_block_ref(o->block) : NULL;
     if (cd && o->block)
         d->mmc.sectors = d->sectors / (MMC_SECTOR / ATA_SECTOR);
@@ -244,8 +247,8 @@ static void plan_medium(struct vmm_ata *d, struct vmm_ata_taskfile *tf, uint32_t
         bool fua = how & M_FUA || (plan->queued && tf->device & 0x80);
         plan->kind = how & M_WRITE ? ATA_WRITE : ATA_READ;
         plan->flags = how & M_WRITE && (fua || !d->write_cache) ? VMM_BLOCK_FUA : 0;
-        plan->offset = lba * ATA_SECTOR;
-        plan->length = count * ATA_SECTOR;
+        plan->offset = lba * d->sector;
+        plan->length = count * d->sector;
         plan->pio = how & M_PIO;
         plan->drq_sectors = how & M_MULTI ? d->multiple : 1;
         return;
@@ -443,8 +446,8 @@ bool vmm_ata_next_discard(struct vmm_ata *d, struct vmm_ata_plan *plan)
         if (!count || lba >= d->sectors || count > d->sectors - lba)
             continue; /* checked in the beginning */
         plan->kind = ATA_DISCARD;
-        plan->offset = lba * ATA_SECTOR;
-        plan->length = count * ATA_SECTOR;
+        plan->offset = lba * d->sector;
+        plan->length = count * d->sector;
         return true;
     }
     return false;
@@ -511,22 +514,25 @@ int vmm_ata_save(const struct vmm_ata *d, struct vmm_state_writer *w)
                            m->attention,    m->key,         m->asc,        m->ascq};
     (void)vmm_state_put_u32(w, "type", d->type);
     (void)vmm_state_put_u64(w, "sectors", d->sectors);
+    (void)vmm_state_put_u32(w, "sector-size", d->sector);
     return vmm_state_put_bytes(w, "settings", set, sizeof(set));
 }
 
 int vmm_ata_load(struct vmm_ata *d, struct vmm_state_reader *r, struct vmm_error *err)
 {
     uint8_t s[16];
-    uint32_t type;
+    uint32_t type, sector;
     uint64_t sectors;
     int rc = vmm_state_get_u32(r, "type", VMM_DRIVE_CDROM, &type, err);
     if (!rc)
         rc = vmm_state_get_u64(r, "sectors", LBA48_END, &sectors, err);
     if (!rc)
+        rc = vmm_state_get_u32(r, "sector-size", 4096, &sector, err);
+    if (!rc)
         rc = vmm_state_get_bytes(r, "settings", s, sizeof(s), err);
     if (rc)
         return rc;
-    if (type != d->type || sectors != d->sectors)
+    if (type != d->type || sectors != d->sectors || sector != d->sector)
         return vmm_error_set(err, -EINVAL, "the saved drive is of another type or size");
     if (s[0] > MULTIPLE_MAX || (s[0] && !vmm_is_power_of_two(s[0])) || s[1] > 1 || s[2] > 1 ||
         s[3] > 1 || s[4] > 0x20 || s[5] > 4 || s[9] > 1 || s[10] > 1 || s[11] > 3 || s[13] > 15)

@@ -69,6 +69,7 @@ struct vmm_ata {
     bool sata;
     struct vmm_block *block; /* NULL: an empty tray */
     uint64_t sectors;
+    uint32_t sector; /* bytes: 512, or 4096 on SATA disks */
     bool read_only;
     char serial[20], model[40];
     /* What the guest sets. */

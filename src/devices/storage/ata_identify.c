@@ -80,8 +80,9 @@ static void identify_disk(const struct vmm_ata *d, uint8_t *data)
     put(data, 85, 0x4000u | (d->look_ahead ? 0x40u : 0) | (d->write_cache ? 0x20u : 0) | d->smart);
     put(data, 86, 0x3400);
     put(data, 87, 0x4061);
-    put(data, 105, 1); /* blocks of a DSM command */
-    put(data, 106, 0x4000);
+    put(data, 105, 1);                                        /* blocks of a DSM command */
+    put(data, 106, d->sector > ATA_SECTOR ? 0x5000 : 0x4000); /* longer than 256 words: */
+    vmm_store_le32(data + (size_t)2 * 117, d->sector > ATA_SECTOR ? d->sector / 2 : 0);
     put(data, 169, d->read_only ? 0 : 1); /* TRIM */
     put(data, 217, 1);                    /* nothing turns */
 }

@@ -16,6 +16,7 @@ void vmm_transfer_init(struct vmm_transfer *t, struct vmm_memory *memory, struct
     t->device = device;
     t->done = done;
     t->ctx = ctx;
+    t->sector = SECTOR;
 }
 
 void vmm_transfer_fini(struct vmm_transfer *t)
@@ -82,7 +83,7 @@ static size_t take_ranges(struct vmm_transfer *t, struct vmm_guest_range *to, ui
         *sum += part;
         within = 0;
     }
-    for (uint64_t odd = *sum % SECTOR; odd;) { /* off the end again */
+    for (uint64_t odd = *sum % t->sector; odd;) { /* off the end again */
         uint64_t part = to[n - 1].length < odd ? to[n - 1].length : odd;
         to[n - 1].length -= part;
         n -= to[n - 1].length == 0;
@@ -168,7 +169,7 @@ static void prepare(struct vmm_transfer *t, struct vmm_block *disk, uint32_t op,
 int vmm_transfer_start(struct vmm_transfer *t, struct vmm_block *disk, uint32_t op, uint32_t flags,
                        uint64_t offset, uint64_t length)
 {
-    if (length > t->length || length % SECTOR)
+    if (length > t->length || length % t->sector)
         return -EFAULT;
     prepare(t, disk, op, flags, offset);
     t->left = length;

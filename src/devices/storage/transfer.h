@@ -32,6 +32,7 @@ struct vmm_transfer {
     size_t count, room;
     uint64_t length; /* of the list */
 
+    uint32_t sector; /* requests to the backend are multiples of that: 512 unless set */
     struct vmm_block *disk;
     size_t index; /* how far it is: the range, and the byte in it */
     uint64_t within;
@@ -53,8 +54,8 @@ int vmm_transfer_add(struct vmm_transfer *t, uint64_t address, uint64_t length);
 /* Copy between a buffer and the beginning of the list; bytes copied (the shorter of both), or -EFAULT. */
 int64_t vmm_transfer_copy(struct vmm_transfer *t, void *buffer, uint64_t length, bool to_guest);
 
-/* Begin; `length` is a multiple of 512 and at most the list's. An error here is no end: `done` is not
- * called. */
+/* Begin; `length` is a multiple of the sector and at most the list's. An error here is no end: `done` is not
+ * called. A large sector in ranges so short that a piece does not hold it is -EFAULT. */
 int vmm_transfer_start(struct vmm_transfer *t, struct vmm_block *disk, uint32_t op, uint32_t flags,
                        uint64_t offset, uint64_t length);
 /* The same with memory of the device's; without any (NULL) for flushes and discards. */
