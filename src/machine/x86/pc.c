@@ -125,6 +125,7 @@ static int add_kind(struct vmm_machine *m, const struct pc_kind *kind, struct vm
     pc->kind = kind;
     m->board_data = pc;
     int rc = vmm_bus_new("port", 16, &m->ports);
+    pc->ports = rc ? NULL : vmm_bus_ref(m->ports);
     rc = rc ? rc : vmm_pc_add_memory(m, err);
     rc = rc ? rc : vmm_pc_add_chipset(m, err);
     for (uint32_t i = 0; i < VMM_SERIAL_PORTS && !rc; i++)

@@ -72,6 +72,7 @@ struct pc_kind {
 struct pc {
     struct vmm_machine *machine;
     const struct pc_kind *kind;
+    struct vmm_bus *ports; /* held: regions go after the machine has let go of it */
     struct vmm_serial *serial[VMM_SERIAL_PORTS];
     struct vmm_rtc *rtc;
     struct vmm_i8042 *i8042;

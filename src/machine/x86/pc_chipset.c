@@ -254,6 +254,12 @@ int vmm_pc_add_chipset(struct vmm_machine *m, struct vmm_error *err)
 
 void vmm_pc_free_chipset(struct pc *pc)
 {
+    /* Firmware may not have placed them: then the bus does not know them. */
+    if (pc->pm_region)
+        vmm_bus_remove(pc->ports, pc->pm_region);
+    if (pc->pm_more)
+        vmm_bus_remove(pc->ports, pc->pm_more);
+    vmm_bus_unref(pc->ports);
     vmm_pci_unref(pc->isa);
     vmm_pci_unref(pc->pm_function);
     vmm_acpi_pm_unref(pc->pm);

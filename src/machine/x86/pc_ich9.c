@@ -254,7 +254,7 @@ const struct pc_kind vmm_pc_ich9 = {
     .pirq_registers = {REG_PIRQA, REG_PIRQA + 1, REG_PIRQA + 2, REG_PIRQA + 3, REG_PIRQE,
                        REG_PIRQE + 1, REG_PIRQE + 2, REG_PIRQE + 3},
     .line_pirqs = {4, 5, 6, 7},
-    .sleep_s5 = 7, /* ICH9, 13.8.3.3 */
+    .sleep_s5 = 0, /* what EDK2 writes (OvmfPkg, ResetSystemLib); an ICH9 has 7 (13.8.3.3) */
     .express = true,
     .add = add,
 };
