@@ -123,13 +123,13 @@ def use_floppy(console, folder, socket):
     command(console, "head -c 200000 /dev/urandom >/mnt/data; umount /mnt && echo un''mounted", "unmounted", 120)
     tell(socket, f"change floppy {dos_floppy(folder, 'b')}")
     command(console, "mount -t vfat /dev/fd0 /mnt && cat /mnt/hello", "floppy b", 60)
-    command(console, "ls /mnt/data; umount /mnt && echo un''mounted", "No such file.*unmounted", 60)
+    command(console, "ls /mnt/data; umount /mnt && echo un''mounted", r"No such file(?s:.*)\nunmounted", 60)
     tell(socket, f"change floppy {folder}/a.img")
     command(console, "mount -t vfat /dev/fd0 /mnt && cat /mnt/hello", "floppy a", 60)
     digest = command(console, "md5sum </mnt/data", r"\n([0-9a-f]{32})", 60).group(1).decode()
     command(console, "umount /mnt && echo un''mounted", "unmounted", 60)
     tell(socket, "eject floppy")
-    command(console, "head -c 4 /dev/fd0; echo do''ne", "head: .*fd0.*done", 60)
+    command(console, "head -c 4 /dev/fd0; echo do''ne", r"fd0: (?s:.*)\ndone", 60)
     return digest
 
 
