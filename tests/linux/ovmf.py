@@ -48,8 +48,9 @@ def boots_from_a_disk(folder):
 
 
 def variables_stay(folder):
-    """Without a disk there is the shell: set a variable that is not volatile; the next machine has it."""
-    for arguments, answer in (" -bs -nv =0xa5c3", "Shell> "), ("", "A5 C3"):
+    """Without a disk there is the shell: set a variable that is not volatile; the next machine has it. The shell
+    takes the value for a little-endian number."""
+    for arguments, answer in (" -bs -nv =0xa5c3", "Shell> "), ("", "C3 A5"):
         with machine(folder) as console:
             console.expect("to skip", 180)
             console.type("\x1b")
