@@ -47,22 +47,62 @@ need_packages() {
         }
 }
 
-# debian_kernel META: unpack the kernel package that the meta package META depends on into the cache
+# apt_of ARCHITECTURE TOOL ARGUMENT...: apt-get or apt-cache for a Debian architecture, with lists of its own in the
+# cache where it is not this machine's, which so never gets packages of another architecture.
+apt_of() {
+    local architecture=$1 tool=$2
+    shift 2
+    if [ "$architecture" = "$(dpkg --print-architecture)" ]; then
+        [ "$1" = depends ] || apt_update
+        $tool -qq -o APT::Sandbox::User=root "$@"
+        return
+    fi
+    local state=$cache/apt-$architecture
+    local options=(-qq -o "APT::Architecture=$architecture" -o "APT::Architectures=$architecture"
+        -o "Dir::State::Lists=$state/lists" -o "Dir::Cache=$state" -o APT::Sandbox::User=root)
+    if [ ! -e "$state/ready" ]; then
+        mkdir -p "$state/lists/partial" "$state/archives/partial"
+        apt-get "${options[@]}" update || die "apt-get update for $architecture failed: is the network there?"
+        touch "$state/ready"
+    fi
+    $tool "${options[@]}" "$@"
+}
+
+# debian_unpack ARCHITECTURE FOLDER PACKAGE...: unpack packages into a folder; nothing is installed.
+debian_unpack() {
+    local architecture=$1 dir=$2 package
+    shift 2
+    say "downloading $*"
+    rm -rf "$dir" && mkdir -p "$dir/deb"
+    (cd "$dir/deb" && apt_of "$architecture" apt-get download "$@") || die "apt-get download $* failed"
+    for package in "$dir"/deb/*.deb; do dpkg -x "$package" "$dir"; done
+    rm -rf "$dir/deb"
+}
+
+# debian_kernel META [ARCHITECTURE]: unpack the kernel package that the meta package META depends on into the cache
 # (it is never installed) and print its folder, which holds boot/vmlinuz-* and lib/modules/*.
 debian_kernel() {
-    local meta=$1 dir=$cache/kernels/$1 package
+    local meta=$1 architecture=${2:-$(dpkg --print-architecture)} dir=$cache/kernels/$1 package
     (
         flock 9
         [ ! -e "$dir/ready" ] || exit 0
-        apt_update
-        package=$(apt-cache depends "$meta" | awk '/Depends:/ {print $2; exit}')
+        [ "$architecture" != "$(dpkg --print-architecture)" ] || apt_update
+        package=$(apt_of "$architecture" apt-cache depends "$meta" | awk '/Depends:/ {print $2; exit}')
         [ -n "$package" ] || die "no package $meta in apt's lists"
-        say "downloading $package"
-        rm -rf "$dir" && mkdir -p "$dir/deb"
-        (cd "$dir/deb" && apt-get -qq -o APT::Sandbox::User=root download "$package") ||
-            die "apt-get download $package failed"
-        dpkg -x "$dir"/deb/*.deb "$dir" && rm -rf "$dir/deb"
+        debian_unpack "$architecture" "$dir" "$package"
         depmod -b "$dir" "$(ls "$dir/lib/modules")"
+        touch "$dir/ready"
+    ) 9>"$cache/kernels.lock" >&2 || return 1
+    echo "$dir"
+}
+
+# arm64_root: a folder with the libraries that the cross build links, and busybox, of Debian's arm64.
+arm64_root() {
+    local dir=$cache/arm64-root
+    (
+        flock 9
+        [ ! -e "$dir/ready" ] || exit 0
+        debian_unpack arm64 "$dir" libfdt1 libfdt-dev libcmocka0 libcmocka-dev zlib1g zlib1g-dev busybox-static
         touch "$dir/ready"
     ) 9>"$cache/kernels.lock" >&2 || return 1
     echo "$dir"

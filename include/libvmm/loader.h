@@ -68,6 +68,8 @@ struct vmm_kernel_module {
 #define VMM_KERNEL_FLAT64                                                                          \
     9u /**< bytes, entered in long mode, the first 4 GiB mapped to themselves */
 
+#define VMM_KERNEL_IMAGE 10u /**< Linux's arm64 Image: plain, packed by gzip, or EFI zboot */
+
 struct vmm_kernel_options {
     size_t size;
     struct vmm_file kernel;
@@ -89,7 +91,8 @@ struct vmm_kernel_options {
     /** ACPI's root pointer, already in guest memory; 0: none. Not told to flat binaries or by
      *  Multiboot 1. */
     uint64_t acpi_rsdp;
-    /** A device tree blob, given to Linux as setup_data; NULL: none. */
+    /** A device tree blob, given to Linux as setup_data; NULL: none. arm64: needed; the library adds what is in
+     *  `/chosen`. */
     const void *device_tree;
     size_t device_tree_length;
     const struct vmm_kernel_module *modules;
@@ -118,7 +121,7 @@ struct vmm_boot_state {
     uint64_t command_line_address; /**< 0: none in guest memory */
     /** What the kernel is handed: the zero page, start-info or Multiboot information; 0: nothing. */
     uint64_t info_address;
-    uint64_t registers[64]; /**< the architecture's: vmm_x86_boot_get() */
+    uint64_t registers[64]; /**< the architecture's: vmm_x86_boot_get(); arm64: x0 and up */
 };
 #define VMM_BOOT_STATE_INIT                                                                        \
     {                                                                                              \
@@ -144,7 +147,7 @@ VMM_API int vmm_kernel_load(struct vmm_memory *memory, const struct vmm_kernel_o
                             struct vmm_boot_state *state, struct vmm_error *err);
 
 /** A static name: "bzimage", "bzimage32", "bzimage64", "pvh", "linux64", "multiboot", "flat16",
- *  "flat32", "flat64", "auto"; "unknown" for other numbers. */
+ *  "flat32", "flat64", "image", "auto"; "unknown" for other numbers. */
 VMM_API const char *vmm_kernel_format_name(uint32_t format);
 /** The format of a name, or -ENOENT. */
 VMM_API int vmm_kernel_format_by_name(const char *name, uint32_t *format);

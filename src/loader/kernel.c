@@ -17,6 +17,7 @@ static const char *const format_names[] = {
     [VMM_KERNEL_FLAT16] = "flat16",
     [VMM_KERNEL_FLAT32] = "flat32",
     [VMM_KERNEL_FLAT64] = "flat64",
+    [VMM_KERNEL_IMAGE] = "image",
 };
 
 const char *vmm_kernel_format_name(uint32_t format)

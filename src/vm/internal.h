@@ -13,6 +13,7 @@ struct vmm_routes {
     struct kvm_irq_routing_entry *entries;
     uint32_t count, room;
     bool changed;       /* since the last commit */
+    bool requesters;    /* messages carry who sends them: an ITS wants to know */
     uint64_t *used;     /* a bit a GSI, for the message routes that were given out */
     uint32_t gsi_count; /* KVM_CAP_IRQ_ROUTING: GSIs are below this */
 };
@@ -22,6 +23,7 @@ struct vmm_vm {
     int fd;
     struct vmm_host *host;
     struct vmm_vm_options options;
+    void *arch; /* the architecture's; NULL at first */
     _Atomic uint64_t guest_errors;
     pthread_mutex_t coalesce_lock; /* the ring of collected writes; above devices' locks */
     pthread_mutex_t irq_lock;      /* guards all below */

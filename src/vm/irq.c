@@ -84,7 +84,7 @@ struct vmm_irq_line *vmm_irq_line_free(struct vmm_irq_line *line)
 
 static int set_gsi(struct vmm_vm *vm, uint32_t gsi, uint32_t level)
 {
-    struct kvm_irq_level request = {.irq = gsi, .level = level};
+    struct kvm_irq_level request = {.irq = vmm_arch_irq_number(gsi), .level = level};
     return vmm_kvm_ioctl_ptr(vm->fd, KVM_IRQ_LINE, &request);
 }
 
@@ -138,7 +138,7 @@ int vmm_vm_signal_msi(struct vmm_vm *vm, const struct vmm_msi *msi)
         .address_hi = (uint32_t)(msi->address >> 32),
         .data = msi->data,
         .devid = msi->device_id,
-        .flags = msi->device_id ? KVM_MSI_VALID_DEVID : 0,
+        .flags = vm->routes.requesters ? KVM_MSI_VALID_DEVID : 0,
     };
     int rc = vmm_kvm_ioctl_ptr(vm->fd, KVM_SIGNAL_MSI, &request);
     return rc > 0 ? 1 : rc;

@@ -79,7 +79,7 @@ int vmm_vm_route_msi(struct vmm_vm *vm, uint32_t gsi, const struct vmm_msi *msi)
         entry->u.msi.address_lo = (uint32_t)msi->address;
         entry->u.msi.address_hi = (uint32_t)(msi->address >> 32);
         entry->u.msi.data = msi->data;
-        if (msi->device_id) {
+        if (vm->routes.requesters) {
             entry->flags = KVM_MSI_VALID_DEVID;
             entry->u.msi.devid = msi->device_id;
         }

@@ -73,6 +73,7 @@ struct vmm_vm *vmm_vm_unref(struct vmm_vm *vm)
     if (!vm || atomic_fetch_sub_explicit(&vm->refs, 1, memory_order_acq_rel) != 1)
         return NULL;
     vmm_irq_fini(vm);
+    vmm_arch_vm_fini(vm);
     if (vm->fd >= 0)
         close(vm->fd);
     pthread_mutex_destroy(&vm->coalesce_lock);

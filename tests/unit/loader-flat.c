@@ -289,13 +289,13 @@ static void options_are_checked(void **state)
 static void formats_have_names(void **state)
 {
     (void)state;
-    for (uint32_t i = 0; i <= VMM_KERNEL_FLAT64; i++) {
+    for (uint32_t i = 0; i <= VMM_KERNEL_IMAGE; i++) {
         uint32_t format = 99;
         assert_int_equal(vmm_kernel_format_by_name(vmm_kernel_format_name(i), &format), 0);
         assert_int_equal(format, i);
     }
     uint32_t format;
-    assert_string_equal(vmm_kernel_format_name(10), "unknown");
+    assert_string_equal(vmm_kernel_format_name(11), "unknown");
     assert_int_equal(vmm_kernel_format_by_name("unknown", &format), -ENOENT);
     assert_int_equal(vmm_kernel_format_by_name(NULL, &format), -ENOENT);
 }

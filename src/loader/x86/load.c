@@ -78,6 +78,8 @@ static int dispatch(struct vmm_load *load, bool is_bzimage)
     case VMM_KERNEL_FLAT32:
     case VMM_KERNEL_FLAT64:
         return vmm_flat_load(load);
+    case VMM_KERNEL_IMAGE:
+        return vmm_error_set(load->err, -ENOTSUP, "kernel format image: not of x86");
     default:
         break;
     }

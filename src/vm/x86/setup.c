@@ -73,6 +73,16 @@ uint32_t vmm_arch_pin_gsis(uint32_t irqchip, uint32_t split_pins)
     return irqchip == VMM_IRQCHIP_SPLIT && split_pins ? split_pins : IOAPIC_PINS;
 }
 
+void vmm_arch_vm_fini(struct vmm_vm *vm)
+{
+    (void)vm; /* nothing is kept there */
+}
+
+uint32_t vmm_arch_irq_number(uint32_t gsi)
+{
+    return gsi;
+}
+
 /* KVM's own table (arch/x86/kvm: default_routing): GSI n is pin n of the I/O APIC, and below 16 of
  * the PICs too; only GSI 0, the PIT, reaches I/O APIC pin 2 by an override of the MADT's. */
 int vmm_arch_default_routes(struct vmm_vm *vm)
