@@ -1,37 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * hello-vm: the smallest VMM. One page of memory, one vCPU, and a 16-bit guest that writes a greeting
- * to port 0xe9, a byte at a time, and halts. Build it with
- *   cc hello-vm.c $(pkg-config --cflags --libs libvmm)
+ * hello-vm: the smallest VMM. One page of memory at 0x1000, one vCPU, and a guest of a few instructions (in
+ * hello-guest.h, each architecture has one) that writes a greeting to address 0x2000, where there is no
+ * memory, a byte at a time, the terminating zero too. Build it with
+ *   cc -I x86 hello-vm.c $(pkg-config --cflags --libs libvmm)
  */
+#include "hello-guest.h"
+
 #include <libvmm/vmm.h>
-#include <libvmm/x86.h>
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
-/* mov si, message; mov dx, 0xe9; next: lodsb; test al, al; jz done; out dx, al; jmp next; done: hlt */
-static const unsigned char guest[] = "\xbe\x0f\x10\xba\xe9\x00\xac\x84\xc0\x74\x03\xee\xeb\xf8\xf4"
-                                     "Hello from a virtual machine!\n";
-
 static int fail(const char *what, int rc, const struct vmm_error *err)
 {
     fprintf(stderr, "hello-vm: %s: %s\n", what, err->text[0] ? err->text : strerror(-rc));
     return 3;
-}
-
-/* Real mode, everything at segment 0: the processor starts where the guest was put. */
-static int start_at(struct vmm_vcpu *vcpu, uint64_t address)
-{
-    struct vmm_x86_sregs sregs;
-    struct vmm_x86_regs regs = {.rip = address, .rflags = 2};
-    int rc = vmm_x86_get_sregs(vcpu, &sregs);
-    sregs.cs.base = 0;
-    sregs.cs.selector = 0;
-    if (!rc)
-        rc = vmm_x86_set_sregs(vcpu, &sregs);
-    return rc ? rc : vmm_x86_set_regs(vcpu, &regs);
 }
 
 int main(void)
@@ -55,14 +40,16 @@ int main(void)
     if (!rc)
         rc = vmm_vcpu_new(vm, memory, 0, &vcpu, &err);
     if (!rc)
-        rc = start_at(vcpu, 0x1000);
+        rc = vmm_vcpu_start_at(vcpu, 0x1000);
     struct vmm_exit exit = VMM_EXIT_INIT;
-    while (!rc && exit.reason != VMM_EXIT_HALT) {
+    for (int c = -1; !rc && c != 0;) {
         rc = vmm_vcpu_run(vcpu, &exit);
-        if (!rc && exit.reason == VMM_EXIT_PORT)
-            putchar(*(const char *)exit.u.port.data);
-        else if (!rc && exit.reason != VMM_EXIT_HALT)
+        if (rc)
+            break;
+        if (exit.reason != VMM_EXIT_MMIO || !exit.u.mmio.is_write)
             rc = vmm_error_set(&err, -EIO, "unexpected exit: %s", vmm_exit_name(exit.reason));
+        else if ((c = exit.u.mmio.data[0]) != 0)
+            putchar(c);
     }
     vmm_vcpu_unref(vcpu);
     vmm_memory_unref(memory);

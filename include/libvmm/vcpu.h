@@ -140,6 +140,11 @@ VMM_API struct vmm_memory *vmm_vcpu_memory(const struct vmm_vcpu *vcpu);
 /** Set-up only. `handler` is copied. */
 VMM_API int vmm_vcpu_set_io(struct vmm_vcpu *vcpu, const struct vmm_io_handler *handler, void *ctx);
 
+/** Let it start at a guest-physical address, otherwise as after power-on, for programs of a few instructions: on x86 in
+ *  real mode with all segments at 0 (-EINVAL: 64 KiB or above), on arm64 in EL1 with the MMU off (-EINVAL: not a multiple
+ *  of 4). Kernels have a protocol: loader.h. While the vCPU is not running. */
+VMM_API int vmm_vcpu_start_at(struct vmm_vcpu *vcpu, uint64_t address);
+
 /**
  * Run until something needs the caller. Blocks. 0 with `*exit` filled in, or a negative errno of
  * the host. I/O that the handler takes does not return. After an I/O exit the next call completes

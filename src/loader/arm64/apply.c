@@ -1,15 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* A vCPU at the entry of a kernel (Documentation/arm64/booting.rst, 4): EL1, MMU off, interrupts masked. */
 #include "base/util.h"
-
-#include <libvmm/arm64.h>
-
-#define PSTATE_EL1H 0x5u
-#define PSTATE_DAIF 0x3c0u
+#include "vcpu/arm64/arm64.h"
 
 int vmm_arm64_boot_apply(struct vmm_vcpu *vcpu, const struct vmm_boot_state *state)
 {
-    struct vmm_arm64_regs regs = {.pstate = PSTATE_EL1H | PSTATE_DAIF};
+    struct vmm_arm64_regs regs = {.pstate = ARM64_PSTATE_EL1H | ARM64_PSTATE_DAIF};
     if (!vcpu || !state)
         return -EINVAL;
     regs.pc = state->entry;

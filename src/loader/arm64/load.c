@@ -142,7 +142,8 @@ static int fill_chosen(struct vmm_load *load, void *tree)
         chosen = fdt_add_subnode(tree, 0, "chosen");
     if (chosen < 0)
         return chosen;
-    int rc = fdt_setprop_string(tree, chosen, "bootargs", load->command_line);
+    int rc = fdt_setprop(tree, chosen, "bootargs", load->command_line,
+                         (int)strlen(load->command_line) + 1);
     if (!rc && load->state.initrd_length)
         rc = put_range_end(tree, chosen, "linux,initrd-start", "linux,initrd-end",
                            load->state.initrd_address, load->state.initrd_length);

@@ -156,6 +156,7 @@ static void add_power_key(struct tree *t)
     vmm_fdt_put_u32(t->fdt, "#gpio-cells", 2);
     vmm_fdt_put_empty(t->fdt, "interrupt-controller");
     vmm_fdt_put_u32(t->fdt, "#interrupt-cells", 2);
+    vmm_fdt_put_u32(t->fdt, "#address-cells", 0);
     vmm_fdt_put_u32(t->fdt, "phandle", t->gpio);
     vmm_fdt_end(t->fdt);
     vmm_fdt_begin(t->fdt, "gpio-keys");

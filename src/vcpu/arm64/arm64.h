@@ -18,6 +18,9 @@
      ((op0) << KVM_REG_ARM64_SYSREG_OP0_SHIFT | (op1) << KVM_REG_ARM64_SYSREG_OP1_SHIFT |          \
       (crn) << KVM_REG_ARM64_SYSREG_CRN_SHIFT | (crm) << KVM_REG_ARM64_SYSREG_CRM_SHIFT |          \
       (op2) << KVM_REG_ARM64_SYSREG_OP2_SHIFT))
+#define ARM64_PSTATE_EL1H 0x5u
+#define ARM64_PSTATE_DAIF 0x3c0u /* interrupts masked */
+
 #define ARM64_SCTLR_EL1 ARM64_SYSTEM(3, 0, 1, 0, 0)
 #define ARM64_ESR_EL1   ARM64_SYSTEM(3, 0, 5, 2, 0)
 #define ARM64_FAR_EL1   ARM64_SYSTEM(3, 0, 6, 0, 0)

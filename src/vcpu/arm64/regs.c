@@ -85,3 +85,11 @@ int vmm_arm64_set_regs(struct vmm_vcpu *vcpu, const struct vmm_arm64_regs *regs)
         rc = vmm_arm64_set_reg(vcpu, core_id(i), &values[i], sizeof(values[i]));
     return rc;
 }
+
+int vmm_vcpu_start_at(struct vmm_vcpu *vcpu, uint64_t address)
+{
+    struct vmm_arm64_regs regs = {.pc = address, .pstate = ARM64_PSTATE_EL1H | ARM64_PSTATE_DAIF};
+    if (!vcpu || address % 4)
+        return -EINVAL;
+    return vmm_arm64_set_regs(vcpu, &regs);
+}

@@ -88,6 +88,15 @@ static bool sound(const uint8_t *data, size_t length)
     return length == 0;
 }
 
+/* They are settled when the vCPU is made, for good. */
+static int check_vector_lengths(struct vmm_vcpu *vcpu, const void *wanted)
+{
+    uint8_t have[VALUE_MAX];
+    size_t length = vmm_arm64_reg_length(KVM_REG_ARM64_SVE_VLS);
+    int rc = vmm_arm64_get_reg(vcpu, KVM_REG_ARM64_SVE_VLS, have, length);
+    return rc ? rc : memcmp(have, wanted, length) == 0 ? 0 : -EINVAL;
+}
+
 static int load_registers(struct vmm_vcpu *vcpu, const uint8_t *data, size_t length,
                           struct vmm_error *err)
 {
@@ -96,7 +105,9 @@ static int load_registers(struct vmm_vcpu *vcpu, const uint8_t *data, size_t len
     for (size_t at = 0; at < length; at += sizeof(id) + vmm_arm64_reg_length(id)) {
         memcpy(&id, data + at, sizeof(id));
         memcpy(value, data + at + sizeof(id), vmm_arm64_reg_length(id));
-        int rc = vmm_arm64_set_reg(vcpu, id, value, vmm_arm64_reg_length(id));
+        int rc = id == KVM_REG_ARM64_SVE_VLS
+                     ? check_vector_lengths(vcpu, value)
+                     : vmm_arm64_set_reg(vcpu, id, value, vmm_arm64_reg_length(id));
         if (rc)
             return vmm_error_set(err, rc, "cpu@%x/registers: KVM refused %llx: %s", vcpu->id,
                                  (unsigned long long)id, strerror(-rc));

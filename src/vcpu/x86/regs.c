@@ -218,3 +218,17 @@ int vmm_x86_set_pdptrs(struct vmm_vcpu *vcpu, const uint64_t pdptrs[4])
     memcpy(s.pdptrs, pdptrs, sizeof(s.pdptrs));
     return vmm_kvm_ioctl_ptr(vcpu->fd, KVM_SET_SREGS2, &s);
 }
+
+int vmm_vcpu_start_at(struct vmm_vcpu *vcpu, uint64_t address)
+{
+    struct vmm_x86_sregs sregs;
+    struct vmm_x86_regs regs = {.rip = address, .rflags = 2};
+    if (!vcpu || address > UINT16_MAX)
+        return -EINVAL;
+    int rc = vmm_x86_get_sregs(vcpu, &sregs);
+    sregs.cs.base = 0;
+    sregs.cs.selector = 0;
+    if (!rc)
+        rc = vmm_x86_set_sregs(vcpu, &sregs);
+    return rc ? rc : vmm_x86_set_regs(vcpu, &regs);
+}

@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-3-Clause
+"""Debian's stock arm64 kernel on the library, in a nested arm64 machine (tests/nested/nested-kvm-arm64).
+
+    run.py BUILD_FOLDER IMAGE INITRAMFS
+
+BUILD_FOLDER is a cross build with static programs. What happens in the machine is in inside.sh; here its
+TAP is passed on, and the device tree that a guest saw is given to dtc.
+"""
+
+import base64
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+build, image, initramfs = sys.argv[1:4]
+here = os.path.dirname(os.path.abspath(__file__))
+TRIES = 3
+MACHINE_FAILED = 75
+
+
+def run_inside(folder):
+    """(status, lines) of the script in the machine; a machine that fails itself is started again."""
+    command = [os.path.join(here, "../nested/nested-kvm-arm64"), "-t", "420", folder, "sh", "inside.sh"]
+    for attempt in range(TRIES):
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT) as process:
+            lines = []
+            for line in process.stdout:
+                text = line.decode("utf-8", "replace").replace("\r", "").rstrip("\n")
+                if re.match(r"ok |not ok |#", text):
+                    print(text, flush=True)
+                lines.append(text)
+        if process.returncode != MACHINE_FAILED:
+            break
+        print(f"# the nested machine failed (try {attempt + 1} of {TRIES})", flush=True)
+    return process.returncode, lines
+
+
+def check_tree(lines):
+    """What is wrong with the device tree, or None."""
+    if "BEGIN" not in lines:
+        return "no guest showed its device tree"
+    encoded = "".join(lines[lines.index("BEGIN") + 1:lines.index("END")])
+    done = subprocess.run(["dtc", "-I", "dtb", "-O", "dts"], input=base64.b64decode(encoded), capture_output=True,
+                          check=False)
+    if done.returncode != 0 or done.stderr.strip():
+        return done.stderr.decode()
+    return None if b"arm,gic-v3-its" in done.stdout else "it has no ITS"
+
+
+def main():
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("vmm-run", "vmm-info", "hello-vm"):
+            subprocess.run(["aarch64-linux-gnu-strip", "-o", os.path.join(folder, name),
+                            os.path.join(build, "examples", name)], check=True)
+        shutil.copy(image, os.path.join(folder, "Image"))
+        shutil.copy(initramfs, os.path.join(folder, "initramfs.gz"))
+        shutil.copy(os.path.join(here, "inside.sh"), folder)
+        status, lines = run_inside(folder)
+    planned = [int(line[3:]) for line in lines if re.match(r"1\.\.\d+$", line)]
+    count = sum(1 for line in lines if re.match(r"(ok|not ok) ", line))
+    failed = sum(1 for line in lines if line.startswith("not ok "))
+    wrong = check_tree(lines)
+    if wrong:
+        print("\n".join("# " + line for line in wrong.splitlines()))
+    print(f"{'not ok' if wrong else 'ok'} {count + 1} - dtc finds nothing wrong with the device tree")
+    if planned != [count] or status != 0:
+        print(f"not ok {count + 2} - the script came to its end (status {status}, {count} results)")
+        print("\n".join("# " + line for line in lines[-15:]))
+        failed += 1
+    sys.exit(1 if failed or wrong else 0)
+
+
+main()
