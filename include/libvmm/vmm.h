@@ -44,6 +44,7 @@
 #include <libvmm/pci.h>
 #include <libvmm/pflash.h>
 #include <libvmm/pm.h>
+#include <libvmm/primecell.h>
 #include <libvmm/qcow2.h>
 #include <libvmm/rtc.h>
 #include <libvmm/seat.h>

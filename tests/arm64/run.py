@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Debian's stock arm64 kernel on the library, in a nested arm64 machine (tests/nested/nested-kvm-arm64).
 
-    run.py BUILD_FOLDER IMAGE INITRAMFS
+    run.py BUILD_FOLDER IMAGE INITRAMFS LIBRARIES UNIT_TEST...
 
-BUILD_FOLDER is a cross build with static programs. What happens in the machine is in inside.sh; here its
+BUILD_FOLDER is a cross build; LIBRARIES is a folder with the arm64 packages that it was linked with. What happens in the machine is in inside.sh; here its
 TAP is passed on, and the device tree that a guest saw is given to dtc.
 """
 
@@ -16,10 +16,21 @@ import subprocess
 import sys
 import tempfile
 
-build, image, initramfs = sys.argv[1:4]
+build, image, initramfs, root = sys.argv[1:5]
+unit_tests = sys.argv[5:]
 here = os.path.dirname(os.path.abspath(__file__))
 TRIES = 3
 MACHINE_FAILED = 75
+
+
+def copy_library(name, folder):
+    """What the programs need at run time: the cross compiler's C library, and Debian's arm64 packages."""
+    os.makedirs(folder, exist_ok=True)
+    for place in ("/usr/aarch64-linux-gnu/lib", root + "/usr/lib/aarch64-linux-gnu", root + "/lib/aarch64-linux-gnu"):
+        if os.path.exists(os.path.join(place, name)):
+            shutil.copy(os.path.join(place, name), folder)
+            return
+    sys.exit(f"run.py: {name} for arm64 is nowhere")
 
 
 def run_inside(folder):
@@ -57,6 +68,11 @@ def main():
         for name in ("vmm-run", "vmm-info", "hello-vm"):
             subprocess.run(["aarch64-linux-gnu-strip", "-o", os.path.join(folder, name),
                             os.path.join(build, "examples", name)], check=True)
+        os.mkdir(os.path.join(folder, "unit"))
+        for name in unit_tests:
+            shutil.copy(os.path.join(build, "tests/unit/unit-" + name), os.path.join(folder, "unit"))
+        for library in ("ld-linux-aarch64.so.1", "libc.so.6", "libfdt.so.1", "libz.so.1", "libcmocka.so.0"):
+            copy_library(library, os.path.join(folder, "lib"))
         shutil.copy(image, os.path.join(folder, "Image"))
         shutil.copy(initramfs, os.path.join(folder, "initramfs.gz"))
         shutil.copy(os.path.join(here, "inside.sh"), folder)

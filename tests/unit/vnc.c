@@ -451,6 +451,7 @@ static void test_password(void **state)
 #endif
 }
 
+#ifdef HAVE_NETTLE
 static void say_frame(struct fixture *f, uint8_t opcode, const void *data, uint8_t length)
 {
     uint8_t frame[140] = {(uint8_t)(0x80 | opcode), (uint8_t)(0x80 | length), 1, 2, 3, 4};
@@ -458,6 +459,7 @@ static void say_frame(struct fixture *f, uint8_t opcode, const void *data, uint8
         frame[6 + i] = ((const uint8_t *)data)[i] ^ (uint8_t)(i % 4 + 1);
     say(f, frame, 6u + length);
 }
+#endif
 
 static void test_websocket(void **state)
 {
