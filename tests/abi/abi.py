@@ -9,6 +9,7 @@ Prints TAP.
 
 import glob
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -45,9 +46,12 @@ def compiles_alone(header, language, standard, compiler):
 
 
 def declared():
-    """Names of the functions that the headers declare with VMM_API."""
+    """Names of the functions that the headers of this architecture declare with VMM_API."""
     names = set()
+    others = ("arm64.h",) if platform.machine() == "x86_64" else ("x86.h", "x86-boot.h", "assist.h")
     for header in headers():
+        if os.path.basename(header) in others:
+            continue
         with open(header, encoding="utf-8") as file:
             text = re.sub(r"/\*.*?\*/", "", file.read(), flags=re.S)
         text = re.sub(r"^\s*#.*?(?<!\\)$", "", text, flags=re.M)
