@@ -241,8 +241,10 @@ static void options_are_checked(void **state)
     (void)state;
     struct vmm_memory *m = ram_new(2 * MIB);
     struct vmm_boot_state s = VMM_BOOT_STATE_INIT;
-    struct vmm_kernel_options o = kernel_in(code, sizeof(code), 10);
+    struct vmm_kernel_options o = kernel_in(code, sizeof(code), VMM_KERNEL_IMAGE + 1);
     load_fails(m, &o, -EINVAL, "format");
+    o.format = VMM_KERNEL_IMAGE;
+    load_fails(m, &o, -ENOTSUP, "not of x86");
     o.format = VMM_KERNEL_AUTO;
     load_fails(m, &o, -ENOEXEC, "neither a bzImage nor ELF nor Multiboot");
     o.format = VMM_KERNEL_FLAT32;

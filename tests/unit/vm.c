@@ -4,6 +4,7 @@
  * what reaches KVM is looked at. ioctl() is replaced at link time.
  */
 #include "test.h"
+#include "vm/internal.h"
 
 #include <libvmm/irq.h>
 #include <libvmm/kvm.h>
@@ -472,8 +473,7 @@ static void routes_reach_kvm_in_one_call(void **state)
     assert_int_equal(fake.route_count, 24 + 16 + 3);
     e = &fake.routes[fake.route_count - 1];
     assert_int_equal(e->type, KVM_IRQ_ROUTING_IRQCHIP);
-    assert_int_equal((e - 1)->flags, KVM_MSI_VALID_DEVID);
-    assert_int_equal((e - 1)->u.msi.devid, 9);
+    assert_int_equal((e - 1)->flags, 0); /* nobody asks who sends */
     assert_int_equal(vmm_vm_gsi_alloc(vm, &extra), 0);
     assert_int_equal(extra, 24); /* given back */
 
@@ -491,7 +491,11 @@ static void messages(void **state)
     struct vmm_vm *vm = vm_of(NULL);
     assert_int_equal(vmm_vm_signal_msi(vm, &msi), 1); /* KVM told of three processors */
     assert_int_equal(fake.msi.address_hi, 2);
+    assert_int_equal(fake.msi.flags, 0); /* x86's KVM refuses any */
+    vm->routes.requesters = true;        /* as an ITS makes it */
+    assert_int_equal(vmm_vm_signal_msi(vm, &msi), 1);
     assert_int_equal(fake.msi.flags, KVM_MSI_VALID_DEVID);
+    assert_int_equal(fake.msi.devid, 5);
     fake.fail_call = fake.calls + 1;
     fake.fail_errno = EINVAL;
     assert_int_equal(vmm_vm_signal_msi(vm, &msi), -EINVAL);
