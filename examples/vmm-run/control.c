@@ -35,6 +35,7 @@ struct control {
     struct plug *plug;
     struct vmm_error error; /* what is wrong, where there are words for it */
     struct display *display;
+    struct keys *keys;
     struct vmm_source *source;
     int fd;
     uint32_t pauses; /* by this socket */
@@ -331,6 +332,12 @@ static int run_pointer(struct control *c, const char *argument, int *fds, int *f
     return rc ? rc : run_status(c, argument, fds, fd_count);
 }
 
+static int run_type(struct control *c, const char *argument, int *fds, int *fd_count)
+{
+    int rc = *argument ? keys_type(c->keys, argument) : -EINVAL;
+    return rc ? rc : run_status(c, argument, fds, fd_count);
+}
+
 static int run_screenshot(struct control *c, const char *argument, int *fds, int *fd_count)
 {
     (void)fds;
@@ -398,6 +405,8 @@ static const struct command commands[] = {
      run_key},
     {"pointer", "pointer X Y: where the tablet points, to 32767; pointer by X Y: move the mouse",
      run_pointer},
+    {"type", "type TEXT: on the guest's keyboard; <enter>, <esc>, <up>, <f1>, <ctrl-alt-delete>",
+     run_type},
     {"screenshot", "screenshot FILE: write the screen as PNG, or PPM where the name ends so",
      run_screenshot},
     {"screen-text", "what a text mode shows, as UTF-8", run_screen_text},
@@ -573,6 +582,11 @@ void control_set_ports(struct control *c, const struct ports *ports)
 void control_set_display(struct control *c, struct display *display)
 {
     c->display = display;
+}
+
+void control_set_keys(struct control *c, struct keys *keys)
+{
+    c->keys = keys;
 }
 
 void control_free(struct control *c)

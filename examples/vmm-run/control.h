@@ -8,6 +8,7 @@
 #include "disks.h"
 #include "display.h"
 #include "drives.h"
+#include "keys.h"
 #include "plug.h"
 #include "ports.h"
 
@@ -26,6 +27,7 @@ void control_set_plug(struct control *control, struct plug *plug);
 void control_set_ports(struct control *control, const struct ports *ports);
 /* NULL: there is none. */
 void control_set_display(struct control *control, struct display *display);
+void control_set_keys(struct control *control, struct keys *keys);
 void control_free(struct control *control);
 
 #endif

@@ -26,6 +26,7 @@ struct run {
     struct vmm_timer *timeout;
     struct control *control;
     struct display *display; /* NULL: none */
+    struct keys *keys;
     struct disks disks;
     struct ports ports;
     struct drives drives;
@@ -218,6 +219,10 @@ static int set_up(struct run *run)
     rc = display_add(&run->options.display, run->machine, &run->display, &err);
     if (rc)
         return fail("the display", rc, &err);
+    rc = keys_new(&run->options.keys, run->machine, &run->ports, display_input(run->display),
+                  &run->keys);
+    if (rc)
+        return fail("the keyboard", rc, &err);
     rc = set_kernel(run, &err);
     if (!rc)
         rc = vmm_machine_realize(run->machine, &err);
@@ -232,6 +237,7 @@ static int set_up(struct run *run)
         control_set_plug(run->control, &run->plug);
         control_set_ports(run->control, &run->ports);
         control_set_display(run->control, run->display);
+        control_set_keys(run->control, run->keys);
     }
     if (run->options.timeout_s) {
         rc = vmm_timer_new(run->loop, time_is_up, run, &run->timeout);
@@ -275,8 +281,10 @@ static int run_to_the_end(struct run *run)
         return fail("start", rc, &err);
     run->times.started = time_now();
     rc = display_start(run->display);
+    if (!rc)
+        rc = keys_start(run->keys);
     if (rc)
-        return fail("--screenshot", rc, &err);
+        return fail("--screenshot and --keys", rc, &err);
     rc = vmm_machine_wait(run->machine, -1, &outcome);
     if (rc)
         return fail("event loop", rc, &err);
@@ -306,6 +314,7 @@ int main(int argc, char **argv)
     if (status == 0)
         status = run_to_the_end(&run);
     control_free(run.control);
+    keys_free(run.keys);
     display_free(run.display);
     vmm_timer_free(run.timeout);
     vmm_source_free(run.signals);

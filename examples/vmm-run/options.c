@@ -98,6 +98,10 @@ static const char help[] =
     "see\n"
     "        the screen; vnc:unix:PATH is a unix socket; can be given several times\n"
     "  --screenshot FILE@SECONDS write the screen as PNG (or .ppm) after so long\n"
+    "  --keys TEXT@SECONDS       type on the guest's keyboard (a PC's, or --input keyboard) after "
+    "so long:\n"
+    "        characters, <enter>, <esc>, <up>, <f1>, <ctrl-alt-delete>; can be given several "
+    "times\n"
     "  --rng                     random numbers from the host\n"
     "  --transport mmio|pci|pci-transitional\n"
     "        how the guest finds virtio devices (mmio); the last is for drivers before virtio 1 "
@@ -445,6 +449,7 @@ enum {
     OPT_VGA,
     OPT_DISPLAY,
     OPT_SCREENSHOT,
+    OPT_KEYS,
     OPT_PMEM,
     OPT_NET,
     OPT_VHOST_USER,
@@ -486,6 +491,7 @@ static const struct option long_options[] = {
     {"vga", required_argument, NULL, OPT_VGA},
     {"display", required_argument, NULL, OPT_DISPLAY},
     {"screenshot", required_argument, NULL, OPT_SCREENSHOT},
+    {"keys", required_argument, NULL, OPT_KEYS},
     {"pmem", required_argument, NULL, OPT_PMEM},
     {"net", required_argument, NULL, OPT_NET},
     {"vhost-user", required_argument, NULL, OPT_VHOST_USER},
@@ -508,6 +514,12 @@ static int parse_display(struct run_options *o, int option, char *text)
                         : option == OPT_DISPLAY ? display_parse_output(&o->display, text)
                                                 : display_parse_screenshot(&o->display, text);
     return wrong ? usage("--vga, --display, --screenshot: %s", wrong) : -1;
+}
+
+static int parse_keys(struct run_options *o, char *text)
+{
+    const char *wrong = keys_parse(&o->keys, text);
+    return wrong ? usage("--keys: %s", wrong) : -1;
 }
 
 /* One option; -1 to go on. */
@@ -573,6 +585,8 @@ static int take(struct run_options *o, int option, char *value)
     case OPT_DISPLAY:
     case OPT_SCREENSHOT:
         return parse_display(o, option, value);
+    case OPT_KEYS:
+        return parse_keys(o, value);
     case OPT_SHARE:
         return parse_share(o, value);
     case OPT_CONSOLE:

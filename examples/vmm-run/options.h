@@ -6,6 +6,7 @@
 #include "display.h"
 #include "drives.h"
 #include "iothreads.h"
+#include "keys.h"
 #include "net.h"
 #include "pmem.h"
 #include "ports.h"
@@ -72,6 +73,7 @@ struct run_options {
     uint32_t iothreads;
     struct share_options shares;
     struct display_options display;
+    struct keys_options keys;
     struct pmem_options pmem;
     struct net_options nets;
     struct vhost_user_options vhost_user;

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Drive a guest's serial console: start a launcher on a pseudo-terminal, wait for text, type."""
 
+import json
 import os
 import pty
 import re
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -119,6 +121,18 @@ class Console:
 
     def __exit__(self, *_):
         self.close()
+
+
+def ask(path, line):
+    """A command to vmm-run's control socket at a path (docs/control.md); its answer, which is not an error."""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(30 * PATIENCE)
+        s.connect(path)
+        s.sendall(line.encode() + b"\n")
+        with s.makefile() as answers:
+            answer = json.loads(answers.readline())
+    assert "error" not in answer, f"{line}: {answer}"
+    return answer
 
 
 class Tests:

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 
-from console import Console, Tests
+from console import Console, Tests, ask
 
 vmm_run = sys.argv[1]
 cache = os.environ.get("LIBVMM_CACHE", "")
@@ -25,18 +25,6 @@ initrd = cache + "/initramfs-vga.gz"
 arguments = "console=tty0 console=ttyS0 quiet"
 WIDTH, HEIGHT = 1024, 768
 LINES = ["".join(chr(33 + (row * 7 + i) % 94) for i in range(60)) for row in range(40)]
-
-
-def ask(path, line):
-    """A command on the control socket."""
-    with socket.socket(socket.AF_UNIX) as s:
-        s.connect(path)
-        s.sendall(line.encode() + b"\n")
-        answer = b""
-        while not answer.endswith(b"\n"):
-            answer += s.recv(65536)
-    assert b'"error"' not in answer, answer
-    return answer.decode()
 
 
 def read_ppm(path):
