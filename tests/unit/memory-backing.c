@@ -325,18 +325,20 @@ static void discard_gives_memory_back(void **state)
     }
 }
 
+/* ThreadSanitizer leaves programs one and a half tebibytes, at random places: a whole one does not always fit. */
 static void a_tebibyte_costs_nothing_before_it_is_touched(void **state)
 {
+    const uint64_t size = TEST_UNDER_TSAN ? 64 * GIB : 1024 * GIB;
     (void)state;
     uint64_t before = process_resident();
-    struct vmm_backing *b = make((struct vmm_backing_options){.length = 1024 * GIB});
+    struct vmm_backing *b = make((struct vmm_backing_options){.length = size});
     struct vmm_memory *m = map_of(b, VMM_MEMORY_RAM);
     uint32_t value = 1;
-    assert_int_equal(vmm_memory_load_u32(m, 1024 * GIB - 4, &value), 0);
+    assert_int_equal(vmm_memory_load_u32(m, size - 4, &value), 0);
     assert_int_equal(value, 0);
-    assert_int_equal(vmm_memory_store_u32(m, 777 * GIB, 5), 0);
-    assert_true(vmm_memory_valid(m, 0, 1024 * GIB, true));
-    assert_false(vmm_memory_valid(m, 0, 1024 * GIB + 1, true));
+    assert_int_equal(vmm_memory_store_u32(m, size / 4 * 3, 5), 0);
+    assert_true(vmm_memory_valid(m, 0, size, true));
+    assert_false(vmm_memory_valid(m, 0, size + 1, true));
     assert_true(process_resident() - before < 16 * MIB);
     vmm_memory_unref(m);
     vmm_backing_unref(b);
