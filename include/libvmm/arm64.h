@@ -10,6 +10,7 @@
 #define LIBVMM_ARM64_H
 
 #include <libvmm/loader.h>
+#include <libvmm/paging.h>
 #include <libvmm/vcpu.h>
 
 VMM_BEGIN_DECLS
@@ -43,6 +44,19 @@ VMM_API int vmm_arm64_describe_exit(struct vmm_vcpu *vcpu, const struct vmm_exit
 
 /** Put a vCPU at the entry of a loaded kernel: vmm_kernel_load()'s state. */
 VMM_API int vmm_arm64_boot_apply(struct vmm_vcpu *vcpu, const struct vmm_boot_state *state);
+
+/* Paging -------------------------------------------------------------------------------------- */
+
+/** The registers that say how EL1 and EL0 translate. */
+struct vmm_arm64_paging_regs {
+    uint64_t sctlr, tcr, ttbr0, ttbr1; /**< SCTLR_EL1, TCR_EL1, TTBR0_EL1, TTBR1_EL1 */
+    uint64_t pstate;                   /**< for PAN */
+};
+/** A context for the walker of <libvmm/paging.h>; vmm_vcpu_paging_context() asks a vCPU for the registers. With the
+ *  MMU off: VMM_PAGE_FORMAT_NONE. -ENOTSUP: 52-bit addresses with a small granule (TCR_EL1.DS), two granules at
+ *  once, big-endian tables. */
+VMM_API int vmm_arm64_paging_from_regs(const struct vmm_arm64_paging_regs *regs,
+                                       struct vmm_paging_context *context);
 
 /* Interrupt controller ------------------------------------------------------------------------ */
 

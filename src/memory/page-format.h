@@ -17,7 +17,9 @@
      VMM_ACCESS_MARK)
 
 /* Rights that hold only if every level gives them. */
-#define VMM_PAGE_RIGHTS (VMM_PAGE_WRITE | VMM_PAGE_USER | VMM_PAGE_EXECUTE)
+#define VMM_PAGE_RIGHTS (VMM_PAGE_WRITE | VMM_PAGE_USER | VMM_PAGE_EXECUTE | VMM_PAGE_USER_EXECUTE)
+/* Of every address without paging. */
+#define VMM_PAGE_NO_RULES (VMM_PAGE_WRITE | VMM_PAGE_USER | VMM_PAGE_EXECUTE)
 
 enum vmm_page_kind { VMM_ENTRY_ABSENT, VMM_ENTRY_RESERVED, VMM_ENTRY_TABLE, VMM_ENTRY_LEAF };
 
@@ -31,22 +33,33 @@ struct vmm_page_level {
 
 struct vmm_page_format;
 
+/* x86 has one; arm64 has one for each end of the address space. */
+struct vmm_page_tree {
+    uint64_t root;
+    uint32_t levels;
+    uint32_t bits; /* of the addresses that it translates; 0: none */
+    bool flat;     /* the tables on the way to a leaf say nothing about rights */
+    bool tagged;   /* bits 63 to 56 of the address mean nothing */
+    bool closed;   /* to the user */
+};
+
 /* A context, checked and worked out. Level 0 is the lowest. */
 struct vmm_page_plan {
     const struct vmm_page_format *format; /* NULL: paging is off */
-    uint32_t levels;
     uint32_t entry_size;
+    uint32_t table_size;
+    uint32_t pointer_size;
     uint32_t flags;
     uint32_t address_bits;
-    uint32_t virtual_bits;
-    bool sign_extended;
+    bool sign_extended; /* the highest bit of the one tree's addresses fills the rest */
+    bool split;         /* two trees, chosen by bit 55 */
     bool has_keys;
     bool top_cached;
-    uint64_t root;
     uint64_t own_bits; /* of an entry at any level: those the processor itself sets */
     uint32_t user_keys;
     uint32_t supervisor_keys;
     uint64_t top[4];
+    struct vmm_page_tree tree[2];
     struct vmm_page_level level[VMM_PAGE_LEVELS];
 };
 
@@ -61,13 +74,14 @@ struct vmm_page_format {
     int (*prepare)(const struct vmm_paging_context *context, struct vmm_page_plan *plan);
     void (*decode)(const struct vmm_page_plan *plan, uint32_t level, uint64_t entry,
                    struct vmm_page_step *step);
-    /* May `access` use a page of these permissions? VMM_FAULT_…, with the code of the fault. */
-    uint32_t (*check)(const struct vmm_page_plan *plan, uint32_t permissions, uint32_t access,
-                      uint32_t *code);
-    /* The code of a fault that is not about rights. */
-    uint32_t (*code)(const struct vmm_page_plan *plan, uint32_t reason, uint32_t access);
-    /* The bits that `access` sets in an entry. */
-    uint64_t (*mark)(const struct vmm_page_plan *plan, uint32_t level, bool leaf, uint32_t access);
+    /* May `access` use a page of these permissions? VMM_FAULT_…. */
+    uint32_t (*check)(const struct vmm_page_plan *plan, uint32_t permissions, uint32_t access);
+    /* What the processor says of a fault. `level` is the entry's, `permissions` only a page's that was found. */
+    uint32_t (*code)(const struct vmm_page_plan *plan, uint32_t reason, uint32_t level,
+                     uint32_t permissions, uint32_t access);
+    /* The entry as `access` leaves it. */
+    uint64_t (*mark)(const struct vmm_page_plan *plan, uint32_t level, bool leaf, uint64_t entry,
+                     uint32_t access);
     uint64_t (*encode_table)(const struct vmm_page_plan *plan, uint32_t level, uint64_t address);
     uint64_t (*encode_leaf)(const struct vmm_page_plan *plan, uint32_t level, uint64_t address,
                             uint32_t permissions);
@@ -76,6 +90,7 @@ struct vmm_page_format {
 };
 
 extern const struct vmm_page_format vmm_page_format_x86;
+extern const struct vmm_page_format vmm_page_format_arm64;
 
 /* The format of a VMM_PAGE_FORMAT_…; NULL where there is none (NONE too). */
 const struct vmm_page_format *vmm_page_format_find(uint32_t format);
@@ -83,20 +98,38 @@ const struct vmm_page_format *vmm_page_format_find(uint32_t format);
 /* Copy and check a caller's context. 0, -EINVAL, -E2BIG. */
 int vmm_page_plan_make(const struct vmm_paging_context *context, struct vmm_page_plan *plan);
 
-/* Is `address` one that the format translates? */
-static inline bool vmm_page_address_ok(const struct vmm_page_plan *plan, uint64_t address)
+/* The tree that translates the address; NULL: none does. */
+static inline const struct vmm_page_tree *vmm_page_tree_of(const struct vmm_page_plan *plan,
+                                                           uint64_t address)
 {
-    if (plan->virtual_bits == 64)
-        return true;
+    const struct vmm_page_tree *tree = &plan->tree[0];
+    if (plan->split) {
+        bool upper = address >> 55 & 1;
+        tree = &plan->tree[upper];
+        address ^= upper ? UINT64_MAX : 0;
+        address &= tree->tagged ? UINT64_MAX >> 8 : UINT64_MAX;
+        return tree->bits && address >> tree->bits == 0 ? tree : NULL;
+    }
     if (!plan->sign_extended)
-        return address >> plan->virtual_bits == 0;
-    uint64_t top = address >> (plan->virtual_bits - 1);
-    return top == 0 || top == UINT64_MAX >> (plan->virtual_bits - 1);
+        return address >> tree->bits == 0 ? tree : NULL;
+    uint64_t top = address >> (tree->bits - 1);
+    return top == 0 || top == UINT64_MAX >> (tree->bits - 1) ? tree : NULL;
 }
 
-static inline uint64_t vmm_page_index(const struct vmm_page_level *level, uint64_t address)
+/* The top table of a tree may have fewer entries than others. */
+static inline uint64_t vmm_page_entries(const struct vmm_page_plan *plan,
+                                        const struct vmm_page_tree *tree, uint32_t level)
 {
-    return (address >> level->shift) & (((uint64_t)1 << level->bits) - 1);
+    const struct vmm_page_level *l = &plan->level[level];
+    uint32_t left = tree->bits - l->shift;
+    return (uint64_t)1 << (left < l->bits ? left : l->bits);
+}
+
+static inline uint64_t vmm_page_index(const struct vmm_page_plan *plan,
+                                      const struct vmm_page_tree *tree, uint32_t level,
+                                      uint64_t address)
+{
+    return (address >> plan->level[level].shift) & (vmm_page_entries(plan, tree, level) - 1);
 }
 
 /* One entry that a walk used. */

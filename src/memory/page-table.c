@@ -9,6 +9,7 @@
 struct vmm_page_table {
     struct vmm_memory *memory;
     struct vmm_page_plan plan;
+    const struct vmm_page_tree *tree; /* of the plan's, the one being made */
     struct vmm_page_table_options options;
     uint64_t used;
 };
@@ -45,13 +46,13 @@ static bool takes_page(const struct job *job, uint32_t level, uint64_t address, 
 /* Take the next page of the tables' memory and clear it. */
 static int allocate(struct vmm_page_table *t, uint64_t *address)
 {
-    if (t->options.table_length - t->used < VMM_PAGE_SIZE)
+    if (t->options.table_length - t->used < t->plan.table_size)
         return -ENOSPC;
-    int r = vmm_memory_fill(t->memory, t->options.table_start + t->used, 0, VMM_PAGE_SIZE);
+    int r = vmm_memory_fill(t->memory, t->options.table_start + t->used, 0, t->plan.table_size);
     if (r < 0)
         return r;
     *address = t->options.table_start + t->used;
-    t->used += VMM_PAGE_SIZE;
+    t->used += t->plan.table_size;
     return 0;
 }
 
@@ -126,7 +127,8 @@ static int visit(struct job *job, uint32_t level, uint64_t table, uint64_t addre
     const struct vmm_page_plan *plan = &job->table->plan;
     uint64_t size = level_size(job, level);
     for (;;) {
-        uint64_t where = table + vmm_page_index(&plan->level[level], address) * plan->entry_size;
+        uint64_t index = vmm_page_index(plan, job->table->tree, level, address);
+        uint64_t where = table + index * plan->entry_size;
         uint64_t end = address | (size - 1);
         uint64_t part = end < last ? end : last;
         uint64_t entry = 0;
@@ -150,23 +152,28 @@ static int check(const struct job *job, uint64_t physical, uint64_t length, stru
     const struct vmm_page_plan *plan = &job->table->plan;
     const uint32_t known = VMM_PAGE_RIGHTS | VMM_PAGE_GLOBAL | VMM_PAGE_ACCESSED | VMM_PAGE_DIRTY |
                            VMM_PAGE_CACHE(7) | VMM_PAGE_KEY(15);
-    if (length == 0 || (job->address | physical | length) & (VMM_PAGE_SIZE - 1))
-        return vmm_error_set(err, -EINVAL, "page table: empty or not a multiple of 4096 bytes");
+    uint64_t page = level_size(job, 0);
+    if (length == 0 || (job->address | physical | length) & (page - 1))
+        return vmm_error_set(err, -EINVAL, "page table: empty or not a multiple of %llu bytes",
+                             (unsigned long long)page);
     if (!vmm_range_ok(job->address, length) || !vmm_range_ok(physical, length))
         return vmm_error_set(err, -EINVAL, "page table: %#llx bytes wrap around",
                              (unsigned long long)length);
     /* Both ends canonical and in the same half. */
-    if (!vmm_page_address_ok(plan, job->address) || !vmm_page_address_ok(plan, job->last) ||
+    if (vmm_page_tree_of(plan, job->address) != job->table->tree ||
+        vmm_page_tree_of(plan, job->last) != job->table->tree ||
         (plan->sign_extended && (job->address ^ job->last) >> 63))
         return vmm_error_set(err, -EINVAL, "page table: %#llx to %#llx are not all canonical",
                              (unsigned long long)job->address, (unsigned long long)job->last);
     if ((job->permissions & ~known) || !plan->format->expressible(plan, job->permissions))
         return vmm_error_set(err, -EINVAL,
                              "page table: the format cannot express permissions %#x (no-execute "
-                             "needs VMM_PAGING_NX, keys need four levels)",
+                             "needs VMM_PAGING_NX, keys need x86's four levels, dirty pages "
+                             "VMM_PAGING_HD on arm64)",
                              job->permissions);
-    if (job->max_page < VMM_PAGE_SIZE)
-        return vmm_error_set(err, -EINVAL, "page table: the largest page is below 4096 bytes");
+    if (job->max_page < page)
+        return vmm_error_set(err, -EINVAL, "page table: the largest page is below %llu bytes",
+                             (unsigned long long)page);
     return 0;
 }
 
@@ -200,20 +207,20 @@ int vmm_page_table_map(struct vmm_page_table *table, uint64_t address, uint64_t 
                       .last = address + (length - 1),
                       .delta = physical - address,
                       .max_page = max_page ? max_page : UINT64_MAX,
-                      .room = (table->options.table_length - table->used) / VMM_PAGE_SIZE,
+                      .room = (table->options.table_length - table->used) / table->plan.table_size,
                       .permissions = permissions};
     int r = check(&job, physical, length, err);
     if (r < 0)
         return r;
-    uint32_t top = table->plan.levels - 1;
-    r = visit(&job, top, table->plan.root, job.address, job.last);
+    uint32_t top = table->tree->levels - 1;
+    r = visit(&job, top, table->tree->root, job.address, job.last);
     if (r == 0 && !vmm_memory_valid(table->memory, table->options.table_start + table->used,
-                                    job.tables * VMM_PAGE_SIZE, true))
+                                    job.tables * table->plan.table_size, true))
         r = -EFAULT;
     if (r < 0)
         return explain(r, &job, err);
     job.write = true;
-    r = visit(&job, top, table->plan.root, job.address, job.last);
+    r = visit(&job, top, table->tree->root, job.address, job.last);
     return r < 0 ? explain(r, &job, err) : 0;
 }
 
@@ -226,7 +233,7 @@ int vmm_page_table_identity(struct vmm_page_table *table, uint64_t length, uint3
 static int check_options(const struct vmm_page_table_options *o, struct vmm_error *err)
 {
     bool small = o->format == VMM_PAGE_FORMAT_X86_32;
-    if (o->reserved || o->table_length == 0 ||
+    if (o->reserved || o->reserved2 || o->table_length == 0 ||
         ((o->table_start | o->table_length) & (VMM_PAGE_SIZE - 1)) ||
         !vmm_range_ok(o->table_start, o->table_length))
         return vmm_error_set(err, -EINVAL,
@@ -258,10 +265,17 @@ static int make(struct vmm_page_table *t, struct vmm_memory *memory,
     context.format = t->options.format;
     context.flags = t->options.flags & ~VMM_PAGING_TOP_CACHED;
     context.address_bits = t->options.address_bits;
-    context.root = t->options.table_start;
+    bool upper = (t->options.flags & VMM_PAGING_UPPER) != 0;
+    uint32_t bits = t->options.virtual_bits ? t->options.virtual_bits : 48;
+    context.root = context.upper_root = t->options.table_start;
+    *(upper ? &context.upper_bits : &context.virtual_bits) = bits;
     r = vmm_page_plan_make(&context, &t->plan);
-    if (r < 0 || !t->plan.format)
+    t->tree = &t->plan.tree[upper];
+    if (r < 0 || !t->plan.format || t->tree->bits == 0)
         return vmm_error_set(err, -EINVAL, "page table: no such format, or a bad address width");
+    if ((t->options.table_start | t->options.table_length) & (t->plan.table_size - 1))
+        return vmm_error_set(err, -EINVAL, "page table: tables of %s are multiples of %u bytes",
+                             vmm_page_format_name(t->options.format), t->plan.table_size);
     if (!tables_reachable(t))
         return vmm_error_set(err, -EINVAL, "page table: the tables lie above %u address bits",
                              t->plan.address_bits);
@@ -300,7 +314,7 @@ struct vmm_page_table *vmm_page_table_free(struct vmm_page_table *table)
 
 uint64_t vmm_page_table_root(const struct vmm_page_table *table)
 {
-    return table->plan.root;
+    return table->tree->root;
 }
 
 uint64_t vmm_page_table_used(const struct vmm_page_table *table)
@@ -313,7 +327,12 @@ int vmm_page_table_context(const struct vmm_page_table *table, struct vmm_paging
     struct vmm_paging_context c = {.size = sizeof(c),
                                    .format = table->options.format,
                                    .flags = table->plan.flags,
-                                   .root = table->plan.root,
+                                   .root = table->plan.tree[0].root,
                                    .address_bits = table->plan.address_bits};
+    if (table->plan.split) {
+        c.virtual_bits = table->plan.tree[0].bits;
+        c.upper_bits = table->plan.tree[1].bits;
+        c.upper_root = table->plan.tree[1].root;
+    }
     return context ? vmm_info_copy(context, &c, sizeof(c)) : -EINVAL;
 }

@@ -10,6 +10,7 @@
 struct scan {
     struct vmm_memory *memory;
     struct vmm_page_plan plan;
+    const struct vmm_page_tree *tree; /* of the two, the one being looked at */
     struct vmm_page_range_options options;
     int (*fn)(void *ctx, const struct vmm_page_range *range);
     void *ctx;
@@ -69,9 +70,9 @@ static int add_page(struct scan *s, uint64_t address, uint64_t page_size, uint64
 
 static uint64_t table_entry(const struct scan *s, uint32_t level, uint64_t index)
 {
-    if (s->plan.top_cached && level + 1 == s->plan.levels)
+    if (s->plan.top_cached && level + 1 == s->tree->levels)
         return s->plan.top[index];
-    const uint8_t *table = s->tables + level * VMM_PAGE_SIZE;
+    const uint8_t *table = s->tables + (size_t)level * s->plan.table_size;
     return s->plan.entry_size == 8 ? vmm_load_le64(table + index * 8)
                                    : vmm_load_le32(table + index * 4);
 }
@@ -79,10 +80,11 @@ static uint64_t table_entry(const struct scan *s, uint32_t level, uint64_t index
 /* Copy a table, so that every entry is read once. False: not all of it is memory. */
 static bool fetch_table(struct scan *s, uint32_t level, uint64_t table)
 {
-    if (s->plan.top_cached && level + 1 == s->plan.levels)
+    if (s->plan.top_cached && level + 1 == s->tree->levels)
         return true;
-    size_t size = (size_t)s->plan.entry_size << s->plan.level[level].bits;
-    return vmm_memory_read(s->memory, table, s->tables + level * VMM_PAGE_SIZE, size) == 0;
+    size_t size = s->plan.entry_size * vmm_page_entries(&s->plan, s->tree, level);
+    return vmm_memory_read(s->memory, table, s->tables + (size_t)level * s->plan.table_size,
+                           size) == 0;
 }
 
 static int scan_table(struct scan *s, uint32_t level, uint64_t table, uint64_t base,
@@ -98,7 +100,8 @@ static int scan_entry(struct scan *s, uint32_t level, uint64_t index, uint64_t a
         return add_page(s, address, (uint64_t)1 << s->plan.level[level].shift, step.next,
                         (step.permissions & ~VMM_PAGE_RIGHTS) | (step.permissions & rights));
     if (step.kind == VMM_ENTRY_TABLE)
-        return scan_table(s, level - 1, step.next, address, rights & step.permissions);
+        return scan_table(s, level - 1, step.next, address,
+                          s->tree->flat ? rights : rights & step.permissions);
     return 0;
 }
 
@@ -106,8 +109,8 @@ static int scan_entry(struct scan *s, uint32_t level, uint64_t index, uint64_t a
 static uint64_t entry_base(const struct scan *s, uint64_t base, uint32_t level, uint64_t index)
 {
     uint64_t address = base + (index << s->plan.level[level].shift);
-    if (s->plan.sign_extended && (address >> (s->plan.virtual_bits - 1)) & 1)
-        address |= UINT64_MAX << s->plan.virtual_bits;
+    if (s->plan.sign_extended && (address >> (s->tree->bits - 1)) & 1)
+        address |= UINT64_MAX << s->tree->bits;
     return address;
 }
 
@@ -117,7 +120,7 @@ static int scan_table(struct scan *s, uint32_t level, uint64_t table, uint64_t b
     const struct vmm_page_level *l = &s->plan.level[level];
     if (!fetch_table(s, level, table))
         return 0;
-    for (uint64_t i = 0; i < (uint64_t)1 << l->bits; i++) {
+    for (uint64_t i = 0; i < vmm_page_entries(&s->plan, s->tree, level); i++) {
         uint64_t address = entry_base(s, base, level, i);
         if (address + (((uint64_t)1 << l->shift) - 1) < s->options.start)
             continue;
@@ -138,8 +141,17 @@ static int scan_table(struct scan *s, uint32_t level, uint64_t table, uint64_t b
 static int scan_all(struct scan *s)
 {
     if (!s->plan.format)
-        return add_page(s, 0, (uint64_t)1 << 32, 0, VMM_PAGE_RIGHTS);
-    return scan_table(s, s->plan.levels - 1, s->plan.root, 0, VMM_PAGE_RIGHTS);
+        return add_page(s, 0, (uint64_t)1 << s->plan.tree[0].bits, 0, VMM_PAGE_NO_RULES);
+    for (uint32_t i = 0; i < VMM_ARRAY_SIZE(s->plan.tree); i++) {
+        s->tree = &s->plan.tree[i];
+        if (s->tree->bits == 0)
+            continue;
+        uint64_t base = i ? UINT64_MAX << s->tree->bits : 0;
+        int r = scan_table(s, s->tree->levels - 1, s->tree->root, base, VMM_PAGE_RIGHTS);
+        if (r != 0)
+            return r;
+    }
+    return 0;
 }
 
 static int take_options(struct scan *s, const struct vmm_page_range_options *options)
@@ -173,9 +185,9 @@ int vmm_paging_ranges(struct vmm_memory *memory, const struct vmm_paging_context
         r = vmm_page_plan_make(context, &s.plan);
     if (r < 0)
         return r;
-    if (!s.plan.format && s.options.start >> 32 != 0)
+    if (!s.plan.format && s.options.start >> s.plan.tree[0].bits != 0)
         return 0;
-    s.tables = malloc(VMM_PAGE_LEVELS * VMM_PAGE_SIZE);
+    s.tables = malloc(VMM_PAGE_LEVELS * (s.plan.format ? s.plan.table_size : 1));
     if (!s.tables)
         return -ENOMEM;
     r = scan_all(&s);

@@ -134,7 +134,7 @@ long vmm_translator_read_string(struct vmm_translator *translator, uint64_t addr
 static int read_pointer(struct vmm_translator *t, uint64_t address, uint64_t *value)
 {
     uint32_t narrow = 0;
-    if (t->current->plan.sign_extended)
+    if (t->current->plan.pointer_size == 8)
         return vmm_translator_read_u64(t, address, value);
     int r = vmm_translator_read_u32(t, address, &narrow);
     *value = narrow;

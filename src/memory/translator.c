@@ -79,7 +79,7 @@ static int permit(struct vmm_translator *t, struct vmm_cached *e, uint32_t acces
     const struct vmm_page_plan *plan = &t->current->plan;
     struct vmm_translation why = {.size = sizeof(why), .permissions = e->permissions};
     if (plan->format && access != VMM_ACCESS_ANY)
-        why.reason = plan->format->check(plan, e->permissions, access, &why.code);
+        why.reason = plan->format->check(plan, e->permissions, access);
     if (why.reason != VMM_FAULT_NONE) {
         /* Walk, for all that the report should say. */
         int r = vmm_page_walk(t->memory, plan, e->page << VMM_PAGE_SHIFT, access, &why, NULL);

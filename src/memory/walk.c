@@ -15,6 +15,10 @@ const struct vmm_page_format *vmm_page_format_find(uint32_t format)
     case VMM_PAGE_FORMAT_X86_4LEVEL:
     case VMM_PAGE_FORMAT_X86_5LEVEL:
         return &vmm_page_format_x86;
+    case VMM_PAGE_FORMAT_ARM64_4K:
+    case VMM_PAGE_FORMAT_ARM64_16K:
+    case VMM_PAGE_FORMAT_ARM64_64K:
+        return &vmm_page_format_arm64;
     default:
         return NULL;
     }
@@ -22,7 +26,8 @@ const struct vmm_page_format *vmm_page_format_find(uint32_t format)
 
 const char *vmm_page_format_name(uint32_t format)
 {
-    static const char *const names[] = {"none", "32-bit", "pae", "4-level", "5-level"};
+    static const char *const names[] = {"none",    "32-bit",   "pae",       "4-level",
+                                        "5-level", "arm64-4k", "arm64-16k", "arm64-64k"};
     return format < VMM_ARRAY_SIZE(names) ? names[format] : "unknown";
 }
 
@@ -30,7 +35,7 @@ const char *vmm_fault_name(uint32_t reason)
 {
     static const char *const names[] = {"none",         "address",     "absent", "reserved",
                                         "table",        "user",        "write",  "execute",
-                                        "user-execute", "user-access", "key"};
+                                        "user-execute", "user-access", "key",    "access-flag"};
     return reason < VMM_ARRAY_SIZE(names) ? names[reason] : "unknown";
 }
 
@@ -46,13 +51,13 @@ int vmm_page_plan_make(const struct vmm_paging_context *context, struct vmm_page
     if (c.reserved)
         return -EINVAL;
     plan->flags = c.flags;
-    plan->root = c.root;
     plan->address_bits = c.address_bits;
     plan->user_keys = c.user_keys;
     plan->supervisor_keys = c.supervisor_keys;
     if (c.format == VMM_PAGE_FORMAT_NONE) {
-        plan->virtual_bits = 32;
-        return 0;
+        plan->tree[0].bits = c.virtual_bits ? c.virtual_bits : 32;
+        plan->pointer_size = c.virtual_bits > 32 ? 8 : 4;
+        return plan->tree[0].bits < 64 ? 0 : -EINVAL;
     }
     plan->format = vmm_page_format_find(c.format);
     return plan->format ? plan->format->prepare(&c, plan) : -EINVAL;
@@ -71,7 +76,9 @@ static int fault(const struct vmm_page_plan *plan, struct vmm_translation *out, 
                  uint32_t access)
 {
     out->reason = reason;
-    out->code = plan->format ? plan->format->code(plan, reason, access) : 0;
+    out->physical = 0;
+    if (plan->format)
+        out->code = plan->format->code(plan, reason, out->level, out->permissions, access);
     return -EFAULT;
 }
 
@@ -80,20 +87,21 @@ static void identity(uint64_t address, struct vmm_translation *out)
 {
     out->physical = address;
     out->page_size = VMM_PAGE_SIZE;
-    out->permissions = VMM_PAGE_WRITE | VMM_PAGE_USER | VMM_PAGE_EXECUTE;
+    out->permissions = VMM_PAGE_NO_RULES;
 }
 
 /* Down the tables to the leaf. Fills in the trace, and everything of `out` but the verdict. */
-static int descend(struct vmm_memory *memory, const struct vmm_page_plan *plan, uint64_t address,
-                   uint32_t access, struct vmm_translation *out, struct vmm_page_trace *trace)
+static int descend(struct vmm_memory *memory, const struct vmm_page_plan *plan,
+                   const struct vmm_page_tree *tree, uint64_t address, uint32_t access,
+                   struct vmm_translation *out, struct vmm_page_trace *trace)
 {
-    uint64_t table = plan->root;
+    uint64_t table = tree->root;
     uint32_t rights = VMM_PAGE_RIGHTS;
-    for (uint32_t level = plan->levels; level-- > 0;) {
+    for (uint32_t level = tree->levels; level-- > 0;) {
         const struct vmm_page_level *l = &plan->level[level];
-        uint64_t index = vmm_page_index(l, address);
+        uint64_t index = vmm_page_index(plan, tree, level, address);
         out->level = level + 1;
-        if (plan->top_cached && level + 1 == plan->levels) {
+        if (plan->top_cached && level + 1 == tree->levels) {
             out->entry = plan->top[index];
         } else {
             out->entry_address = table + index * plan->entry_size;
@@ -109,7 +117,8 @@ static int descend(struct vmm_memory *memory, const struct vmm_page_plan *plan, 
             return fault(plan, out, VMM_FAULT_ABSENT, access);
         if (step.kind == VMM_ENTRY_RESERVED)
             return fault(plan, out, VMM_FAULT_RESERVED, access);
-        rights &= step.permissions;
+        if (step.kind == VMM_ENTRY_LEAF || !tree->flat)
+            rights &= step.permissions;
         table = step.next;
         if (step.kind == VMM_ENTRY_LEAF) {
             out->page_size = (uint64_t)1 << l->shift;
@@ -130,15 +139,15 @@ static bool mark(struct vmm_memory *memory, const struct vmm_page_plan *plan, ui
     for (uint32_t i = 0; i < trace->count; i++, level--) {
         const struct vmm_page_trace_entry *e = &trace->entries[i];
         bool leaf = i + 1 == trace->count;
-        uint64_t want = e->entry | plan->format->mark(plan, level - 1, leaf, access);
+        uint64_t want = plan->format->mark(plan, level - 1, leaf, e->entry, access);
         if (want != e->entry &&
             !vmm_table_exchange(memory, e->address, plan->entry_size, e->entry, want))
             return false;
         if (leaf) {
+            struct vmm_page_step step;
+            plan->format->decode(plan, level - 1, want, &step);
             out->entry = want;
-            out->permissions |= VMM_PAGE_ACCESSED;
-            if (access & VMM_ACCESS_WRITE)
-                out->permissions |= VMM_PAGE_DIRTY;
+            out->permissions |= step.permissions & (VMM_PAGE_ACCESSED | VMM_PAGE_DIRTY);
         }
     }
     return true;
@@ -155,21 +164,21 @@ int vmm_page_walk(struct vmm_memory *memory, const struct vmm_page_plan *plan, u
         memset(out, 0, sizeof(*out));
         out->size = sizeof(*out);
         out->entry_address = UINT64_MAX;
-        if (!vmm_page_address_ok(plan, address))
+        const struct vmm_page_tree *tree = vmm_page_tree_of(plan, address);
+        if (!tree || (tree->closed && (access & VMM_ACCESS_USER)))
             return fault(plan, out, VMM_FAULT_ADDRESS, access);
         if (!plan->format) {
             identity(address, out);
             return 0;
         }
-        int r = descend(memory, plan, address, access, out, trace);
+        int r = descend(memory, plan, tree, address, access, out, trace);
         if (r < 0)
             return r;
+        uint32_t reason = VMM_FAULT_NONE;
         if (!(access & VMM_ACCESS_ANY))
-            out->reason = plan->format->check(plan, out->permissions, access, &out->code);
-        if (out->reason != VMM_FAULT_NONE) {
-            out->physical = 0;
-            return -EFAULT;
-        }
+            reason = plan->format->check(plan, out->permissions, access);
+        if (reason != VMM_FAULT_NONE)
+            return fault(plan, out, reason, access);
         if (!(access & VMM_ACCESS_MARK) || mark(memory, plan, access, out, trace))
             return 0;
     }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """Debian's stock arm64 kernel on the library, in a nested arm64 machine (tests/nested/nested-kvm-arm64).
 
-    run.py BUILD_FOLDER IMAGE INITRAMFS LIBRARIES UNIT_TEST...
+    run.py BUILD_FOLDER IMAGE INITRAMFS LIBRARIES UNIT_OR_KVM_TEST...
 
 BUILD_FOLDER is a cross build; LIBRARIES is a folder with the arm64 packages that it was linked with. What happens in the machine is in inside.sh; here its
 TAP is passed on, and the device tree that a guest saw is given to dtc.
@@ -70,7 +70,8 @@ def main():
                             os.path.join(build, "examples", name)], check=True)
         os.mkdir(os.path.join(folder, "unit"))
         for name in unit_tests:
-            shutil.copy(os.path.join(build, "tests/unit/unit-" + name), os.path.join(folder, "unit"))
+            program = "kvm/" + name if name.startswith("kvm-") else "unit/unit-" + name
+            shutil.copy(os.path.join(build, "tests", program), os.path.join(folder, "unit"))
         for library in ("ld-linux-aarch64.so.1", "libc.so.6", "libfdt.so.1", "libz.so.1", "libcmocka.so.0"):
             copy_library(library, os.path.join(folder, "lib"))
         shutil.copy(image, os.path.join(folder, "Image"))

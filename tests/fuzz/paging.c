@@ -15,6 +15,8 @@
 
 struct header {
     uint8_t format, flags, address_bits, access;
+    uint8_t virtual_bits, upper_bits;
+    uint16_t more_flags;
     uint8_t root, patch_value;
     uint16_t patch_at;
     uint64_t address;
@@ -80,8 +82,9 @@ static void build_over(struct vmm_memory *memory, const struct header *h)
 {
     struct vmm_page_table_options o = VMM_PAGE_TABLE_OPTIONS_INIT;
     struct vmm_page_table *table;
-    o.format = h->format % 6;
-    o.flags = h->flags;
+    o.format = h->format % 9;
+    o.flags = h->flags | (uint32_t)h->more_flags << 8;
+    o.virtual_bits = h->virtual_bits;
     o.table_length = RAM;
     if (vmm_page_table_new(memory, &o, &table, NULL) != 0)
         return;
@@ -112,8 +115,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     struct vmm_paging_context c = VMM_PAGING_CONTEXT_INIT;
     struct vmm_page_range_options o = VMM_PAGE_RANGE_OPTIONS_INIT;
-    c.format = h.format % 6;
-    c.flags = h.flags | (h.format & 0x80 ? VMM_PAGING_AMD : 0);
+    c.format = h.format % 9;
+    c.flags = (h.flags | (uint32_t)h.more_flags << 8) & ~VMM_PAGING_TOP_CACHED;
+    c.virtual_bits = h.virtual_bits;
+    c.upper_bits = h.upper_bits;
+    c.upper_root = (uint64_t)h.root << 12;
     c.address_bits = h.address_bits % 64;
     c.root = (uint64_t)h.root << 8;
     c.user_keys = h.patch_at;

@@ -418,7 +418,7 @@ static void bad_input(void **state)
                      -EINVAL);
     assert_int_equal(
         vmm_paging_translate(f->memory, &c, 0, VMM_ACCESS_WRITE | VMM_ACCESS_EXECUTE, &t), -EINVAL);
-    c.format = 5;
+    c.format = VMM_PAGE_FORMAT_ARM64_64K + 1;
     assert_int_equal(vmm_paging_translate(f->memory, &c, 0, 0, &t), -EINVAL);
     c.format = VMM_PAGE_FORMAT_X86_4LEVEL;
     c.address_bits = 53;
@@ -435,9 +435,9 @@ static void bad_input(void **state)
     c.size = sizeof(c);
     assert_int_equal(vmm_paging_translate(f->memory, &c, 0, 0, &t), -EINVAL);
     assert_string_equal(vmm_fault_name(VMM_FAULT_KEY), "key");
-    assert_string_equal(vmm_fault_name(11), "unknown");
+    assert_string_equal(vmm_fault_name(VMM_FAULT_ACCESS_FLAG + 1), "unknown");
     assert_string_equal(vmm_page_format_name(VMM_PAGE_FORMAT_X86_5LEVEL), "5-level");
-    assert_string_equal(vmm_page_format_name(5), "unknown");
+    assert_string_equal(vmm_page_format_name(8), "unknown");
 }
 
 /* Roots anywhere, pages of noise: every walk ends, nothing outside memory is touched. */

@@ -40,16 +40,28 @@ static bool is_32bit(const struct vmm_page_plan *plan)
     return plan->entry_size == 4;
 }
 
+/* The top entries of PAE are not like the others. */
+static bool is_pdpte(const struct vmm_page_plan *plan, uint32_t level)
+{
+    return plan->tree[0].levels == 3 && level == 2;
+}
+
+static void set_tree(struct vmm_page_plan *plan, uint32_t levels, uint32_t virtual_bits,
+                     uint64_t root_bits)
+{
+    plan->tree[0].levels = levels;
+    plan->tree[0].bits = virtual_bits;
+    plan->tree[0].root &= root_bits;
+}
+
 /* Table 4-4 to 4-6 of the SDM. The page's bits 39:32 are in bits 20:13 of a 4 MiB entry. */
 static void prepare_32bit(struct vmm_page_plan *plan)
 {
     uint32_t width = plan->address_bits > 40 ? 40 : plan->address_bits;
     if (!(plan->flags & VMM_PAGING_PSE36))
         width = 32;
-    plan->levels = 2;
-    plan->entry_size = 4;
-    plan->virtual_bits = 32;
-    plan->root &= bits(12, 31);
+    plan->entry_size = plan->pointer_size = 4;
+    set_tree(plan, 2, 32, bits(12, 31));
     plan->level[0] = (struct vmm_page_level){.shift = 12, .bits = 10};
     plan->level[1] = (struct vmm_page_level){.shift = 22,
                                              .bits = 10,
@@ -75,9 +87,8 @@ static void prepare_pae(const struct vmm_paging_context *context, struct vmm_pag
     uint64_t high = bits(plan->address_bits, 62);
     if (!(plan->flags & VMM_PAGING_NX))
         high |= XD;
-    plan->levels = 3;
-    plan->virtual_bits = 32;
-    plan->root &= bits(5, 31);
+    plan->pointer_size = 4;
+    set_tree(plan, 3, 32, bits(5, 31));
     prepare_low_levels(plan, high);
     plan->level[2] = (struct vmm_page_level){.shift = 30,
                                              .bits = 2,
@@ -94,11 +105,10 @@ static void prepare_long(struct vmm_page_plan *plan, uint32_t levels)
     uint64_t high = bits(plan->address_bits, 51);
     if (!(plan->flags & VMM_PAGING_NX))
         high |= XD;
-    plan->levels = levels;
-    plan->virtual_bits = levels == 5 ? 57 : 48;
+    plan->pointer_size = 8;
+    set_tree(plan, levels, levels == 5 ? 57 : 48, bits(12, 51));
     plan->sign_extended = true;
     plan->has_keys = true;
-    plan->root &= bits(12, 51);
     prepare_low_levels(plan, high);
     bool giant = (plan->flags & VMM_PAGING_PAGES_1G) != 0;
     plan->level[2] = (struct vmm_page_level){.shift = 30,
@@ -117,6 +127,8 @@ static int prepare(const struct vmm_paging_context *context, struct vmm_page_pla
         plan->address_bits = 52;
     if (plan->address_bits < 32 || plan->address_bits > 52)
         return -EINVAL;
+    plan->table_size = VMM_PAGE_SIZE;
+    plan->tree[0].root = context->root;
     switch (context->format) {
     case VMM_PAGE_FORMAT_X86_32:
         prepare_32bit(plan);
@@ -132,7 +144,7 @@ static int prepare(const struct vmm_paging_context *context, struct vmm_page_pla
         return -EINVAL;
     }
     /* Above the leaves the processor ignores the dirty bit. PDPTEs of PAE reserve both. */
-    plan->own_bits = plan->levels == 3 && !plan->top_cached ? 0 : A | D;
+    plan->own_bits = plan->tree[0].levels == 3 && !plan->top_cached ? 0 : A | D;
     return 0;
 }
 
@@ -177,7 +189,7 @@ static void decode(const struct vmm_page_plan *plan, uint32_t level, uint64_t en
         step->kind = VMM_ENTRY_RESERVED;
         return;
     }
-    bool pdpte = plan->levels == 3 && level == 2;
+    bool pdpte = is_pdpte(plan, level);
     if (pdpte || (entry & RW))
         step->permissions |= VMM_PAGE_WRITE;
     if (pdpte || (entry & US))
@@ -205,13 +217,6 @@ static uint32_t access_code(const struct vmm_page_plan *plan, uint32_t access)
     if ((access & VMM_ACCESS_EXECUTE) && (nx || (plan->flags & VMM_PAGING_SMEP)))
         code |= PF_I;
     return code;
-}
-
-static uint32_t fault_code(const struct vmm_page_plan *plan, uint32_t reason, uint32_t access)
-{
-    if (reason == VMM_FAULT_ADDRESS)
-        return 0;
-    return access_code(plan, access) | (reason == VMM_FAULT_RESERVED ? PF_RSVD | PF_P : 0);
 }
 
 /* SDM 3, 4.6.2: does the page's key forbid the access? */
@@ -254,29 +259,45 @@ static uint32_t rights_fault(const struct vmm_page_plan *plan, uint32_t permissi
     return VMM_FAULT_NONE;
 }
 
-static uint32_t check(const struct vmm_page_plan *plan, uint32_t permissions, uint32_t access,
-                      uint32_t *code)
+static uint32_t check(const struct vmm_page_plan *plan, uint32_t permissions, uint32_t access)
 {
     uint32_t reason = rights_fault(plan, permissions, access);
-    bool key = key_forbids(plan, permissions, access);
-    if (reason == VMM_FAULT_NONE && key)
+    if (reason == VMM_FAULT_NONE && key_forbids(plan, permissions, access))
         reason = VMM_FAULT_KEY;
-    /* The key's bit is set whenever the key forbids, whatever else does too (SDM 3, 4.7). */
-    *code = reason == VMM_FAULT_NONE ? 0 : access_code(plan, access) | PF_P | (key ? PF_PK : 0);
     return reason;
 }
 
-static uint64_t mark(const struct vmm_page_plan *plan, uint32_t level, bool leaf, uint32_t access)
+static uint32_t fault_code(const struct vmm_page_plan *plan, uint32_t reason, uint32_t level,
+                           uint32_t permissions, uint32_t access)
 {
-    if (plan->levels == 3 && level == 2)
+    uint32_t code = access_code(plan, access);
+    (void)level;
+    switch (reason) {
+    case VMM_FAULT_ADDRESS:
         return 0;
-    return A | (leaf && (access & VMM_ACCESS_WRITE) ? D : 0);
+    case VMM_FAULT_ABSENT:
+    case VMM_FAULT_TABLE:
+        return code;
+    case VMM_FAULT_RESERVED:
+        return code | PF_RSVD | PF_P;
+    default:
+        /* The key's bit is set whenever the key forbids, whatever else does too (SDM 3, 4.7). */
+        return code | PF_P | (key_forbids(plan, permissions, access) ? PF_PK : 0);
+    }
+}
+
+static uint64_t mark(const struct vmm_page_plan *plan, uint32_t level, bool leaf, uint64_t entry,
+                     uint32_t access)
+{
+    if (is_pdpte(plan, level))
+        return entry;
+    return entry | A | (leaf && (access & VMM_ACCESS_WRITE) ? D : 0);
 }
 
 /* Tables give every right; the leaves decide. */
 static uint64_t encode_table(const struct vmm_page_plan *plan, uint32_t level, uint64_t address)
 {
-    if (plan->levels == 3 && level == 2)
+    if (is_pdpte(plan, level))
         return address | P;
     return address | P | RW | US;
 }
@@ -304,7 +325,8 @@ static bool expressible(const struct vmm_page_plan *plan, uint32_t permissions)
 {
     if (!(permissions & VMM_PAGE_EXECUTE) && (is_32bit(plan) || !(plan->flags & VMM_PAGING_NX)))
         return false;
-    return plan->has_keys || VMM_PAGE_KEY_OF(permissions) == 0;
+    return !(permissions & VMM_PAGE_USER_EXECUTE) &&
+           (plan->has_keys || VMM_PAGE_KEY_OF(permissions) == 0);
 }
 
 const struct vmm_page_format vmm_page_format_x86 = {
