@@ -98,7 +98,8 @@ struct vmm_machine_options {
     /** Up to how many bytes of RAM in all may be plugged by vmm_machine_add_memory(); the difference to
      *  memory_size is a multiple of VMM_MACHINE_PLUG_UNIT. 0: none. */
     uint64_t memory_max;
-    /** Boards "pc" and "q35": the file that is the firmware, 64 KiB to 16 MiB. Needed there. */
+    /** Boards "pc" and "q35": the file that is the firmware, 64 KiB to 16 MiB. Needed there. On arm64, board "micro":
+     *  UEFI, up to 64 MiB; the kernel, if there is one, is handed to it. NULL: none. */
     const char *firmware;
     /** The same boards: a file that is the flash chip below the firmware, in which UEFI keeps its variables: of
      *  each machine its own copy of the firmware's empty store. Written when the guest writes. NULL: none. */

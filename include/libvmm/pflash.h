@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /**
  * @file pflash.h
- * A parallel NOR flash chip of eight bits, as firmware keeps its variables in: the common flash
- * interface (JESD68.01) and Intel's command set (CFI vendor code 1; data sheet 290606, 28F160C3).
+ * Parallel NOR flash, as firmware keeps its variables in: one chip of eight bits, as PCs have it, or two of 16 bits
+ * side by side, as Arm's boards do. The common flash interface (JESD68.01) and Intel's command set (CFI
+ * vendor code 1; data sheet 290606, 28F160C3).
  *
  * While it is read as memory, guests read it without leaving the guest; each write is a command and does.
  * Commands change memory at once; what they change can be kept by a callback, which is called first, so
@@ -22,7 +23,7 @@ VMM_BEGIN_DECLS
 
 struct vmm_pflash;
 
-#define VMM_PFLASH_BLOCK      4096u                 /**< bytes that are erased together */
+#define VMM_PFLASH_BLOCK      4096u /**< bytes that are erased together, unless said otherwise */
 #define VMM_PFLASH_LENGTH_MAX (UINT64_C(256) << 20) /**< of one chip */
 
 struct vmm_pflash_options {
@@ -30,7 +31,7 @@ struct vmm_pflash_options {
     const char *name;
     struct vmm_memory *memory; /**< held */
     struct vmm_bus *mmio;      /**< where commands are answered; held */
-    uint64_t address;          /**< a multiple of VMM_PFLASH_BLOCK, as is the length */
+    uint64_t address;          /**< a multiple of the block's size, as is the length */
     uint64_t length;
     const void *data;   /**< what is in it; copied */
     size_t data_length; /**< up to `length`; the rest is erased, 0xff */
@@ -43,10 +44,13 @@ struct vmm_pflash_options {
     void (*release)(
         void *ctx); /**< the chip is gone, `store` is not called any more. May be NULL. */
     void *ctx;
+    uint32_t
+        bank_width; /**< bytes of a cycle: 1 (or 0), or 4: two chips, each gets half of every cycle */
+    uint32_t block; /**< bytes erased together: a power of two from 4096 to 1 MiB; 0: 4096 */
 };
 #define VMM_PFLASH_OPTIONS_INIT                                                                    \
     {                                                                                              \
-        sizeof(struct vmm_pflash_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                      \
+        sizeof(struct vmm_pflash_options), 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0                \
     }
 
 /** Make a chip and put it where the options say. -EINVAL: the text says which field; errors of
@@ -58,6 +62,8 @@ VMM_API struct vmm_pflash *vmm_pflash_unref(struct vmm_pflash *flash);
 /** For reset, save and load: its contents are saved unless it is read-only. Reset lets it be read as
  *  memory again; the contents stay. Not a new reference. */
 VMM_API struct vmm_device *vmm_pflash_device(struct vmm_pflash *flash);
+/** Bytes of it. */
+VMM_API uint64_t vmm_pflash_length(const struct vmm_pflash *flash);
 /** Copy out of it, whatever mode it is in. -EINVAL: beyond its end. Thread-safe. */
 VMM_API int vmm_pflash_read(struct vmm_pflash *flash, uint64_t offset, void *data, size_t length);
 

@@ -463,10 +463,81 @@ static void bad_options(void **state)
     vmm_bus_unref(w.mmio);
 }
 
+/* Two chips of 16 bits: EDK2's driver for Arm boards (ArmPlatformPkg, NorFlashDxe) gives both every command. */
+static void two_chips_side_by_side(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+    struct vmm_error err = VMM_ERROR_INIT;
+    uint8_t got[8];
+    (void)state;
+    assert_non_null(w);
+    assert_int_equal(vmm_memory_new(NULL, &w->memory, NULL), 0);
+    assert_int_equal(vmm_bus_new("mmio", 52, &w->mmio), 0);
+    struct vmm_pflash_options o = options(w);
+    o.bank_width = 4;
+    o.block = 0x4000;
+    if (vmm_pflash_new(&o, &w->flash, &err))
+        fail_msg("%s", err.text);
+    put(w, 0x8000, 4, 0x00980098); /* what it is: each chip a half of it */
+    assert_int_equal(get(w, 0x10 * 4, 4), 'Q' << 16 | 'Q');
+    assert_int_equal(get(w, 0x12 * 4, 4), 'Y' << 16 | 'Y');
+    assert_int_equal(get(w, 0x2d * 4, 1), LENGTH / 0x4000 - 1);
+    assert_int_equal(get(w, 0x2f * 4, 2), 0x2000 >> 8);
+    assert_int_equal(get(w, 0x27 * 4, 4), 0x00130013); /* 264 KiB each, rounded up */
+    put(w, 0, 4, 0x00900090);
+    assert_int_equal(get(w, 0, 4), 0x00890089);
+    assert_int_equal(get(w, 4, 4), 0x00180018);
+    assert_int_equal(get(w, 0x4008, 4), 0); /* not locked */
+    put(w, 0x4000, 4, 0x00400040);
+    put(w, 0x4000, 4, 0x12345678);
+    assert_int_equal(get(w, 0x4000, 4), 0x00800080);
+    put(w, 0x4100, 4, 0x00e800e8); /* the buffer: 32 words of 4 bytes */
+    assert_int_equal(get(w, 0x4100, 4), 0x00800080);
+    put(w, 0x4100, 4, 0x001f001f);
+    for (uint32_t i = 0; i < 32; i++)
+        put(w, 0x4100 + 4 * i, 4, 0x01010101 * i);
+    put(w, 0x4100, 4, 0x00d000d0);
+    assert_int_equal(get(w, 0x4100, 4), 0x00800080);
+    put(w, 0x4180, 4, 0x00e800e8); /* one word more than it holds */
+    put(w, 0x4180, 4, 0x00200020);
+    assert_int_equal(get(w, 0x4180, 4), 0x00b000b0);
+    put(w, 0, 4, 0x00500050);
+    put(w, 0, 4, 0x00ff00ff);
+    assert_true(is_memory(w));
+    assert_int_equal(get(w, 0x4000, 4), 0x12345678);
+    assert_int_equal(get(w, 0x4100 + 4 * 31, 4), 0x1f1f1f1f);
+    assert_memory_equal(w->kept + 0x4000, "\x78\x56\x34\x12", 4);
+    put(w, 0x7ffc, 4, 0x00200020); /* the block of 16 KiB around it, no other */
+    put(w, 0x7ffc, 4, 0x00d000d0);
+    put(w, 0, 4, 0x00ff00ff);
+    assert_int_equal(vmm_pflash_read(w->flash, 0x4000, got, 8), 0);
+    assert_memory_equal(got, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
+    assert_int_equal(get(w, 0, 1), 0x5a);
+    drop(w);
+}
+
+static void widths_and_blocks_that_are_none(void **state)
+{
+    struct world *w = make(false);
+    struct vmm_pflash *flash;
+    static const uint32_t bad[][2] = {{2, 4096}, {8, 4096}, {1, 2048}, {4, 12288}, {4, 2 << 20}};
+    (void)state;
+    for (size_t i = 0; i < 5; i++) {
+        struct vmm_pflash_options o = options(w);
+        o.address = 0x10000000;
+        o.bank_width = bad[i][0];
+        o.block = bad[i][1];
+        assert_int_equal(vmm_pflash_new(&o, &flash, NULL), -EINVAL);
+    }
+    drop(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(firmware_knows_it_for_a_flash),
+        cmocka_unit_test(two_chips_side_by_side),
+        cmocka_unit_test(widths_and_blocks_that_are_none),
         cmocka_unit_test(programs_and_erases),
         cmocka_unit_test(wide_accesses_are_cycles_of_a_byte),
         cmocka_unit_test(write_buffer),

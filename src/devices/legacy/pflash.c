@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * NOR flash with Intel's command set (JESD68.01, CFI; Intel's data sheet 290606 §3, "commands" and
- * "status register"). The chip is eight bits wide: wider accesses are cycles for a byte each.
+ * "status register"). A chip of eight bits takes wider accesses as cycles for a byte each. Two chips of 16 bits
+ * side by side get the same commands at the same time, so they are one here: what it says of itself is
+ * said in both halves of 32 bits.
  *
  * In the mode "read array" the chip's bytes are a ROM of the memory map, of which only writes come here.
  * In the others the ROM is switched off, and reads come by the bus.
@@ -33,8 +35,10 @@
 #define STATUS_PROGRAM   0x10u /* programming failed */
 #define STATUS_PROTECTED 0x02u
 
-#define BUFFER       64u /* bytes of the write buffer: 2^6 in the query table */
+#define BUFFER       64u /* bytes of a chip's write buffer: 2^6 in the query table */
 #define BUFFER_SHIFT 6u
+#define CHIPS_MAX    2u
+#define BLOCK_MAX    (1u << 20)
 #define QUERY_LENGTH 0x40u
 #define MANUFACTURER 0x89u
 #define DEVICE_ID    0x18u
@@ -49,6 +53,9 @@ struct vmm_pflash {
     struct vmm_region *region;
     struct vmm_memory_region *rom;
     uint64_t address, length;
+    uint32_t width; /* bytes of a cycle: 1, or 4 for two chips */
+    uint32_t chips;
+    uint32_t block;
     bool read_only;
     int (*store)(void *ctx, uint64_t offset, const void *data, size_t length);
     void (*release)(void *ctx);
@@ -60,15 +67,15 @@ struct vmm_pflash {
     uint64_t buffer_offset; /* of the first byte of the write buffer, once one has come */
     uint32_t buffer_left;   /* data cycles still to come */
     uint32_t buffer_used;
-    uint8_t buffer[BUFFER];
+    uint8_t buffer[BUFFER * CHIPS_MAX];
     bool buffer_bad; /* a byte lay outside of the buffer's aligned place */
 };
 
 /* What the chip says of itself (JESD68.01, table 1), a byte an address. */
 static uint8_t query_byte(const struct vmm_pflash *f, uint64_t offset)
 {
-    uint64_t blocks = f->length / VMM_PFLASH_BLOCK - 1;
-    uint32_t log = 63 - (uint32_t)__builtin_clzll(f->length);
+    uint64_t blocks = f->length / f->block - 1, length = f->length / f->chips;
+    uint32_t log = 63 - (uint32_t)__builtin_clzll(length), block = f->block / f->chips;
     switch (offset) {
     case 0x10:
         return 'Q';
@@ -94,7 +101,7 @@ static uint8_t query_byte(const struct vmm_pflash *f, uint64_t offset)
     case 0x25:
         return 4;
     case 0x27: /* the size is 2^n; rounded up where it is no power of two */
-        return (uint8_t)(log + ((f->length & (f->length - 1)) != 0));
+        return (uint8_t)(log + ((length & (length - 1)) != 0));
     case 0x2a:
         return BUFFER_SHIFT;
     case 0x2c: /* one region of equal blocks: their number - 1, and their size / 256 */
@@ -104,9 +111,9 @@ static uint8_t query_byte(const struct vmm_pflash *f, uint64_t offset)
     case 0x2e:
         return (uint8_t)(blocks >> 8);
     case 0x2f:
-        return (uint8_t)(VMM_PFLASH_BLOCK >> 8);
+        return (uint8_t)(block >> 8);
     case 0x30:
-        return (uint8_t)(VMM_PFLASH_BLOCK >> 16);
+        return (uint8_t)(block >> 16);
     case 0x31:
         return 'P';
     case 0x32:
@@ -122,11 +129,17 @@ static uint8_t query_byte(const struct vmm_pflash *f, uint64_t offset)
     }
 }
 
-static uint64_t id_byte(uint64_t offset)
+static uint8_t id_byte(const struct vmm_pflash *f, uint64_t offset)
 {
-    if (offset % VMM_PFLASH_BLOCK == 0)
-        return offset ? 0 : MANUFACTURER;
-    return offset % VMM_PFLASH_BLOCK == 1 ? DEVICE_ID : 0; /* else: not locked */
+    uint64_t place = offset % f->block / f->width;
+    if (place == 0)
+        return offset < f->block ? MANUFACTURER : 0;
+    return place == 1 ? DEVICE_ID : 0; /* else: not locked */
+}
+
+static uint32_t buffer_size(const struct vmm_pflash *f)
+{
+    return BUFFER * f->chips;
 }
 
 static void set_mode(struct vmm_pflash *f, uint32_t mode)
@@ -155,7 +168,7 @@ static bool may_change(struct vmm_pflash *f, uint8_t failed)
 /* Programming clears bits only. */
 static void program(struct vmm_pflash *f, uint64_t offset, const uint8_t *data, uint32_t length)
 {
-    uint8_t next[BUFFER];
+    uint8_t next[BUFFER * CHIPS_MAX];
     f->status |= STATUS_READY;
     if (!may_change(f, STATUS_PROGRAM))
         return;
@@ -169,12 +182,14 @@ static void erase(struct vmm_pflash *f, uint64_t offset)
 {
     uint8_t next[VMM_PFLASH_BLOCK];
     f->status |= STATUS_READY;
-    offset -= offset % VMM_PFLASH_BLOCK;
+    offset -= offset % f->block;
     if (!may_change(f, STATUS_ERASE))
         return;
     memset(next, 0xff, sizeof(next));
-    if (memcmp(next, f->data + offset, sizeof(next)) != 0 && change(f, offset, next, sizeof(next)))
-        f->status |= STATUS_ERASE;
+    for (uint64_t end = offset + f->block; offset < end; offset += sizeof(next))
+        if (memcmp(next, f->data + offset, sizeof(next)) != 0 &&
+            change(f, offset, next, sizeof(next)))
+            f->status |= STATUS_ERASE;
 }
 
 /* Both bits: the sequence of commands was wrong. */
@@ -188,7 +203,7 @@ static void wrong_sequence(struct vmm_pflash *f)
 static void buffer_count(struct vmm_pflash *f, uint8_t value)
 {
     f->step = IDLE;
-    if (value >= BUFFER) {
+    if (value >= buffer_size(f) / f->width) {
         wrong_sequence(f);
         return;
     }
@@ -199,15 +214,16 @@ static void buffer_count(struct vmm_pflash *f, uint8_t value)
     memset(f->buffer, 0xff, sizeof(f->buffer));
 }
 
-/* The bytes may come in any order inside one aligned place. */
-static void buffer_data(struct vmm_pflash *f, uint64_t offset, uint8_t value)
+/* They may come in any order inside one aligned place. */
+static void buffer_data(struct vmm_pflash *f, uint64_t offset, const uint8_t *data, uint32_t length)
 {
+    uint64_t place = offset % buffer_size(f);
     if (f->buffer_used++ == 0)
-        f->buffer_offset = offset - offset % BUFFER;
-    if (offset - offset % BUFFER != f->buffer_offset)
+        f->buffer_offset = offset - place;
+    if (offset - place != f->buffer_offset)
         f->buffer_bad = true;
     else
-        f->buffer[offset % BUFFER] = value;
+        memcpy(f->buffer + place, data, length);
     if (--f->buffer_left == 0)
         f->step = BUFFER_CONFIRM;
 }
@@ -219,7 +235,7 @@ static void buffer_confirm(struct vmm_pflash *f, uint8_t value)
         wrong_sequence(f);
     else
         program(f, f->buffer_offset, f->buffer,
-                BUFFER); /* bytes that did not come are 0xff: no change */
+                buffer_size(f)); /* bytes that did not come are 0xff: no change */
 }
 
 /* Cycles ------------------------------------------------------------------------------------------- */
@@ -279,12 +295,14 @@ static void second_lock(struct vmm_pflash *f, uint8_t value)
         wrong_sequence(f);
 }
 
-static void write_cycle(struct vmm_pflash *f, uint64_t offset, uint8_t value)
+/* One cycle of the bus: `length` bytes that do not cross a multiple of the bus's width. Commands are in the lowest. */
+static void write_cycle(struct vmm_pflash *f, uint64_t offset, const uint8_t *data, uint32_t length)
 {
+    uint8_t value = data[0];
     switch (f->step) {
     case PROGRAM:
         f->step = IDLE;
-        program(f, offset, &value, 1);
+        program(f, offset, data, length);
         break;
     case ERASE:
         second_erase(f, offset, value);
@@ -296,7 +314,7 @@ static void write_cycle(struct vmm_pflash *f, uint64_t offset, uint8_t value)
         buffer_count(f, value);
         break;
     case BUFFER_DATA:
-        buffer_data(f, offset, value);
+        buffer_data(f, offset, data, length);
         break;
     case BUFFER_CONFIRM:
         buffer_confirm(f, value);
@@ -307,26 +325,40 @@ static void write_cycle(struct vmm_pflash *f, uint64_t offset, uint8_t value)
     }
 }
 
+static void write_cycles(struct vmm_pflash *f, uint64_t offset, uint32_t width, uint64_t value)
+{
+    uint8_t bytes[8];
+    vmm_store_le64(bytes, value);
+    for (uint32_t i = 0, part; i < width && offset + i < f->length; i += part) {
+        uint32_t left = f->width - (uint32_t)((offset + i) % f->width);
+        part = left < width - i ? left : width - i;
+        write_cycle(f, offset + i, bytes + i, part);
+    }
+}
+
 static void bus_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value)
 {
-    (void)width;
-    write_cycle(ctx, offset, (uint8_t)value);
+    write_cycles(ctx, offset, width, value);
+}
+
+/* Each chip says it in its lowest byte. */
+static uint8_t read_byte(const struct vmm_pflash *f, uint64_t offset)
+{
+    if (f->mode == READ_ARRAY) /* another vCPU has just switched the ROM on */
+        return f->data[offset];
+    if (offset % f->width % 2)
+        return 0;
+    if (f->mode == READ_STATUS)
+        return f->status;
+    return f->mode == READ_ID ? id_byte(f, offset) : query_byte(f, offset / f->width);
 }
 
 static uint64_t bus_read(void *ctx, uint64_t offset, uint32_t width)
 {
-    const struct vmm_pflash *f = ctx;
-    (void)width;
-    switch (f->mode) {
-    case READ_STATUS:
-        return f->status;
-    case READ_ID:
-        return id_byte(offset);
-    case READ_QUERY:
-        return query_byte(f, offset);
-    default: /* another vCPU has just switched the ROM on */
-        return f->data[offset];
-    }
+    uint64_t value = 0;
+    for (uint32_t i = 0; i < width; i++)
+        value |= (uint64_t)read_byte(ctx, offset + i) << (8 * i);
+    return value;
 }
 
 /* In the mode "read array"; without a lock, perhaps for several vCPUs at once. */
@@ -334,8 +366,7 @@ static void rom_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value
 {
     struct vmm_pflash *f = ctx;
     vmm_device_lock(f->device);
-    for (uint32_t i = 0; i < width && offset + i < f->length; i++)
-        write_cycle(f, offset + i, (uint8_t)(value >> (8 * i)));
+    write_cycles(f, offset, width, value);
     vmm_device_unlock(f->device);
 }
 
@@ -361,7 +392,7 @@ static int save(void *ctx, struct vmm_state_writer *w)
     (void)vmm_state_put_u32(w, "buffer-left", f->buffer_left);
     (void)vmm_state_put_u32(w, "buffer-used", f->buffer_used);
     (void)vmm_state_put_u32(w, "buffer-bad", f->buffer_bad);
-    (void)vmm_state_put_bytes(w, "buffer", f->buffer, sizeof(f->buffer));
+    (void)vmm_state_put_bytes(w, "buffer", f->buffer, buffer_size(f));
     return f->read_only ? 0 : vmm_state_put_bytes(w, "data", f->data, f->length);
 }
 
@@ -369,7 +400,7 @@ static int save(void *ctx, struct vmm_state_writer *w)
 struct loaded {
     uint32_t mode, step, status, left, used, bad;
     uint64_t offset;
-    uint8_t buffer[BUFFER];
+    uint8_t buffer[BUFFER * CHIPS_MAX];
     const void *data;
 };
 
@@ -380,14 +411,15 @@ static int read_fields(struct vmm_pflash *f, struct vmm_state_reader *r, struct 
     int rc = vmm_state_get_u32(r, "mode", MODES - 1, &l->mode, err);
     rc = rc ? rc : vmm_state_get_u32(r, "step", STEPS - 1, &l->step, err);
     rc = rc ? rc : vmm_state_get_u32(r, "status", UINT8_MAX, &l->status, err);
-    rc = rc ? rc : vmm_state_get_u64(r, "buffer-offset", f->length - BUFFER, &l->offset, err);
+    rc = rc ? rc
+            : vmm_state_get_u64(r, "buffer-offset", f->length - buffer_size(f), &l->offset, err);
     rc = rc ? rc : vmm_state_get_u32(r, "buffer-left", BUFFER, &l->left, err);
     rc = rc ? rc : vmm_state_get_u32(r, "buffer-used", BUFFER, &l->used, err);
     rc = rc ? rc : vmm_state_get_u32(r, "buffer-bad", 1, &l->bad, err);
-    rc = rc ? rc : vmm_state_get_bytes(r, "buffer", l->buffer, BUFFER, err);
+    rc = rc ? rc : vmm_state_get_bytes(r, "buffer", l->buffer, buffer_size(f), err);
     if (rc)
         return rc;
-    if (l->offset % BUFFER || (l->step == BUFFER_DATA) != (l->left != 0))
+    if (l->offset % buffer_size(f) || (l->step == BUFFER_DATA) != (l->left != 0))
         return vmm_error_set(err, -EINVAL, "%s: a write buffer that cannot be",
                              vmm_device_name(f->device));
     if (f->read_only)
@@ -419,7 +451,7 @@ static int load(void *ctx, struct vmm_state_reader *r, uint32_t version, struct 
     f->buffer_left = l.left;
     f->buffer_used = l.used;
     f->buffer_bad = l.bad;
-    memcpy(f->buffer, l.buffer, BUFFER);
+    memcpy(f->buffer, l.buffer, sizeof(f->buffer));
     set_mode(f, l.mode);
     return 0;
 }
@@ -486,8 +518,11 @@ static int add_rom(struct vmm_pflash *f, const struct vmm_pflash_options *o, str
 
 static int add_region(struct vmm_pflash *f, struct vmm_error *err)
 {
-    static const struct vmm_region_ops ops = {
-        .size = sizeof(ops), .read = bus_read, .write = bus_write, .min_width = 1, .max_width = 1};
+    const struct vmm_region_ops ops = {.size = sizeof(ops),
+                                       .read = bus_read,
+                                       .write = bus_write,
+                                       .min_width = 1,
+                                       .max_width = f->width};
     struct vmm_region_options r = VMM_REGION_OPTIONS_INIT;
     r.name = vmm_device_name(f->device);
     r.address = f->address;
@@ -509,16 +544,23 @@ static void destroy(void *ctx)
     free(f);
 }
 
-static int check_options(const struct vmm_pflash_options *o, struct vmm_error *err)
+static int check_options(struct vmm_pflash_options *o, struct vmm_error *err)
 {
+    o->bank_width = o->bank_width ? o->bank_width : 1;
+    o->block = o->block ? o->block : VMM_PFLASH_BLOCK;
+    if ((o->bank_width != 1 && o->bank_width != 4) || o->block < VMM_PFLASH_BLOCK ||
+        o->block > BLOCK_MAX || (o->block & (o->block - 1)))
+        return vmm_error_set(err, -EINVAL,
+                             "flash chip: a bus of 1 or 4 bytes and blocks of a power of two from "
+                             "4096 bytes to 1 MiB are needed");
     if (!o->memory || !o->mmio)
         return vmm_error_set(err, -EINVAL, "a flash chip needs a memory map and an MMIO bus");
-    if (!o->length || o->length > VMM_PFLASH_LENGTH_MAX || o->length % VMM_PFLASH_BLOCK ||
-        o->address % VMM_PFLASH_BLOCK)
+    if (!o->length || o->length > VMM_PFLASH_LENGTH_MAX || o->length % o->block ||
+        o->address % o->block)
         return vmm_error_set(err, -EINVAL,
                              "flash chip: address and length are multiples of %u, the length at "
                              "most 256 MiB",
-                             VMM_PFLASH_BLOCK);
+                             o->block);
     if (o->data_length > o->length || (o->data_length && !o->data))
         return vmm_error_set(err, -EINVAL, "flash chip: %zu bytes do not fit into it",
                              o->data_length);
@@ -568,6 +610,9 @@ int vmm_pflash_new(const struct vmm_pflash_options *given, struct vmm_pflash **o
     f->mmio = vmm_bus_ref(o.mmio);
     f->address = o.address;
     f->length = o.length;
+    f->width = o.bank_width;
+    f->chips = o.bank_width == 4 ? 2 : 1;
+    f->block = o.block;
     f->read_only = o.read_only != 0;
     f->status = STATUS_READY;
     rc = put_in_place(f, &o, err);
@@ -592,6 +637,11 @@ struct vmm_pflash *vmm_pflash_unref(struct vmm_pflash *f)
 struct vmm_device *vmm_pflash_device(struct vmm_pflash *f)
 {
     return f->device;
+}
+
+uint64_t vmm_pflash_length(const struct vmm_pflash *f)
+{
+    return f->length;
 }
 
 int vmm_pflash_read(struct vmm_pflash *f, uint64_t offset, void *data, size_t length)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The `micro` board on arm64: a GIC and timers in KVM, PrimeCells, virtio, and PCI where it is asked for. No firmware:
- * kernels are loaded directly and read a device tree. Power-off, reset and the other processors' start
+ * The `micro` board on arm64: a GIC and timers in KVM, PrimeCells, virtio, and PCI where it is asked for.
+ * Kernels are loaded directly and read a device tree, or UEFI does it (micro_firmware.c). Power-off, reset and the other processors' start
  * are PSCI's, which KVM answers.
  */
 #include "machine/arm64/micro.h"
@@ -32,10 +32,9 @@ static int check_options(const struct vmm_machine *m, struct vmm_error *err)
     if (o->memory_size > MICRO_RAM_MAX)
         return vmm_error_set(err, -EINVAL, "memory of %llu bytes: the board has room for %llu",
                              (unsigned long long)o->memory_size, (unsigned long long)MICRO_RAM_MAX);
-    if (o->memory_max || o->debug_exit || o->debug_console || o->firmware || o->firmware_vars)
-        return vmm_error_set(
-            err, -ENOTSUP,
-            "memory_max, debug_exit, debug_console and firmware are not of this board");
+    if (o->memory_max || o->debug_exit || o->debug_console)
+        return vmm_error_set(err, -ENOTSUP,
+                             "memory_max, debug_exit and debug_console are not of this board");
     if (o->pci == VMM_MACHINE_PCI_TRANSITIONAL)
         return vmm_error_set(err, -ENOTSUP, "transitional devices need I/O ports");
     if (o->cpu && strcmp(o->cpu, "host") != 0)
@@ -120,14 +119,50 @@ static int add_gpio(struct vmm_machine *m, struct vmm_error *err)
     return rc ? rc : vmm_machine_add_device(m, vmm_pl061_device(micro->gpio));
 }
 
+/* Arm has no ports: PCI's are in memory, a byte each. */
+static uint64_t port_read(void *ctx, uint64_t offset, uint32_t width)
+{
+    const struct vmm_machine *m = ctx;
+    uint64_t value = 0;
+    (void)vmm_bus_read(m->ports, offset, width, &value);
+    return value;
+}
+
+static void port_write(void *ctx, uint64_t offset, uint32_t width, uint64_t value)
+{
+    const struct vmm_machine *m = ctx;
+    (void)vmm_bus_write(m->ports, offset, width, value);
+}
+
+static int add_ports(struct vmm_machine *m, struct vmm_error *err)
+{
+    static const struct vmm_region_ops ops = {.size = sizeof(ops),
+                                              .read = port_read,
+                                              .write = port_write,
+                                              .min_width = 1,
+                                              .max_width = 4};
+    struct micro *micro = m->board_data;
+    struct vmm_region_options o = VMM_REGION_OPTIONS_INIT;
+    o.name = "pci-ports";
+    o.address = MICRO_PORTS;
+    o.length = MICRO_PORTS_COUNT;
+    o.ops = &ops;
+    o.ctx = m;
+    return vmm_bus_add(m->mmio, &o, &micro->ports, err);
+}
+
 static int add_pci(struct vmm_machine *m, struct vmm_error *err)
 {
     struct vmm_pci_host_options o = VMM_PCI_HOST_OPTIONS_INIT;
-    int rc = 0;
+    int rc = add_ports(m, err);
+    if (rc)
+        return rc;
     o.name = "pci";
     o.vm = m->vm;
     o.memory = m->memory;
     o.mmio = m->mmio;
+    o.ports = m->ports;
+    o.port_window = (struct vmm_pci_window){0x1000, MICRO_PORTS_COUNT - 0x1000};
     o.ecam_address = MICRO_ECAM;
     o.buses = MICRO_ECAM_BUSES;
     o.window = (struct vmm_pci_window){MICRO_WINDOW, MICRO_WINDOW_END - MICRO_WINDOW};
@@ -186,6 +221,8 @@ static int add_devices(struct vmm_machine *m, struct vmm_error *err)
         rc = add_rtc(m, err);
     if (!rc)
         rc = add_gpio(m, err);
+    if (!rc)
+        rc = vmm_micro_add_firmware(m, err);
     return rc || !m->options.pci ? rc : add_pci(m, err);
 }
 
@@ -197,6 +234,11 @@ static void destroy(struct vmm_machine *m)
         vmm_pl011_unref(micro->serial[i]);
     vmm_pl031_unref(micro->rtc);
     vmm_pl061_unref(micro->gpio);
+    vmm_pflash_unref(micro->flash);
+    vmm_memory_region_unref(micro->firmware);
+    vmm_fwcfg_unref(micro->fwcfg);
+    if (micro->ports)
+        vmm_bus_remove(m->mmio, micro->ports);
     free(micro);
 }
 
@@ -239,6 +281,8 @@ static int load(struct vmm_machine *m, struct vmm_error *err)
 {
     const struct vmm_kernel_options *k = &m->kernel;
     struct vmm_boot_state state = VMM_BOOT_STATE_INIT;
+    if (m->options.firmware)
+        return vmm_micro_load_firmware(m, err); /* which gives PCI its places too */
     int rc = m->pci ? vmm_pci_host_assign(m->pci, err) : 0;
     if (rc || (!k->kernel.path && !k->kernel.data && k->kernel.fd < 0))
         return rc; /* without a kernel: the embedder sets the registers */

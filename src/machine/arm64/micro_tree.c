@@ -185,14 +185,17 @@ static void put_interrupt_map(struct tree *t)
     vmm_fdt_put_cells(t->fdt, "interrupt-map-mask", (uint32_t[]){3u << 11, 0, 0, 7}, 4);
 }
 
+#define SPACE_PORTS     0x01000000u
 #define SPACE_MEMORY_32 0x02000000u
 #define SPACE_MEMORY_64 0x03000000u
 
-static void add_window(uint32_t cells[7], uint32_t space, uint64_t address, uint64_t length)
+/* `bus` is where PCI has it, `address` where the processor does. */
+static void add_window(uint32_t cells[7], uint32_t space, uint64_t bus, uint64_t address,
+                       uint64_t length)
 {
     const uint32_t window[7] = {space,
-                                (uint32_t)(address >> 32),
-                                (uint32_t)address,
+                                (uint32_t)(bus >> 32),
+                                (uint32_t)bus,
                                 (uint32_t)(address >> 32),
                                 (uint32_t)address,
                                 (uint32_t)(length >> 32),
@@ -202,9 +205,12 @@ static void add_window(uint32_t cells[7], uint32_t space, uint64_t address, uint
 
 static void add_pci(struct tree *t)
 {
-    uint32_t ranges[14];
-    add_window(ranges, SPACE_MEMORY_32, MICRO_WINDOW, MICRO_WINDOW_END - MICRO_WINDOW);
-    add_window(ranges + 7, SPACE_MEMORY_64, MICRO_HIGH_WINDOW, MICRO_HIGH_LENGTH);
+    uint32_t ranges[21];
+    add_window(ranges, SPACE_PORTS, 0, MICRO_PORTS, MICRO_PORTS_COUNT);
+    add_window(ranges + 7, SPACE_MEMORY_32, MICRO_WINDOW, MICRO_WINDOW,
+               MICRO_WINDOW_END - MICRO_WINDOW);
+    add_window(ranges + 14, SPACE_MEMORY_64, MICRO_HIGH_WINDOW, MICRO_HIGH_WINDOW,
+               MICRO_HIGH_LENGTH);
     vmm_fdt_begin_at(t->fdt, "pcie", MICRO_ECAM);
     vmm_fdt_put_string(t->fdt, "compatible", "pci-host-ecam-generic");
     vmm_fdt_put_string(t->fdt, "device_type", "pci");
@@ -215,10 +221,26 @@ static void add_pci(struct tree *t)
     vmm_fdt_put_cells(t->fdt, "bus-range", (uint32_t[]){0, MICRO_ECAM_BUSES - 1}, 2);
     vmm_fdt_put_empty(t->fdt, "dma-coherent");
     vmm_fdt_put_reg(t->fdt, MICRO_ECAM, MICRO_ECAM_BUSES * UINT64_C(0x100000));
-    vmm_fdt_put_cells(t->fdt, "ranges", ranges, 14);
+    vmm_fdt_put_cells(t->fdt, "ranges", ranges, 21);
     put_interrupt_map(t);
     if (vmm_arm64_gic_version(t->m->vm) == 3)
         vmm_fdt_put_cells(t->fdt, "msi-map", (uint32_t[]){0, t->its, 0, 0x10000}, 4);
+    vmm_fdt_end(t->fdt);
+}
+
+/* mtd/mtd-physmap.yaml; UEFI's driver looks for it too. */
+static void add_flash(struct tree *t, const struct micro *micro)
+{
+    uint64_t length = vmm_pflash_length(micro->flash);
+    vmm_fdt_begin_at(t->fdt, "flash", MICRO_FLASH);
+    vmm_fdt_put_string(t->fdt, "compatible", "cfi-flash");
+    vmm_fdt_put_reg(t->fdt, MICRO_FLASH, length);
+    vmm_fdt_put_u32(t->fdt, "bank-width", 4);
+    vmm_fdt_end(t->fdt);
+    vmm_fdt_begin_at(t->fdt, "fw-cfg", MICRO_FWCFG);
+    vmm_fdt_put_string(t->fdt, "compatible", "qemu,fw-cfg-mmio");
+    vmm_fdt_put_reg(t->fdt, MICRO_FWCFG, VMM_FWCFG_MMIO_LENGTH);
+    vmm_fdt_put_empty(t->fdt, "dma-coherent");
     vmm_fdt_end(t->fdt);
 }
 
@@ -255,6 +277,8 @@ static void add_all(struct tree *t)
             add_serial(t, i);
     add_rtc(t);
     add_power_key(t);
+    if (micro->flash)
+        add_flash(t, micro);
     if (t->m->pci)
         add_pci(t);
     for (uint32_t i = 0; i < micro->virtio_count; i++)

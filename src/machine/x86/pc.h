@@ -134,9 +134,6 @@ int vmm_pc_fill_fwcfg(struct vmm_machine *machine, struct vmm_error *err);
 int vmm_pc_set_smbios(struct vmm_machine *machine, const struct vmm_smbios_options *options,
                       struct vmm_error *err);
 
-/* pc_flash.c: the chip that ends at `end`, where the embedder has named a file for it */
-int vmm_pc_add_flash(struct vmm_machine *machine, uint64_t end, struct vmm_error *err);
-
 /* pc_tables.c */
 int vmm_pc_add_tables(struct vmm_machine *machine, struct vmm_error *err);
 

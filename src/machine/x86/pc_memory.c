@@ -5,12 +5,10 @@
  * writes go to RAM or to PCI, where the firmware's copy is.
  */
 #include "base/util.h"
+#include "machine/firmware.h"
 #include "machine/x86/pc.h"
 
-#include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #define SMRAM_OPEN 0x40u
 
@@ -127,51 +125,6 @@ static int add_segments(struct pc *pc, struct vmm_error *err)
 
 /* The firmware --------------------------------------------------------------------------------- */
 
-static int read_all(int fd, uint8_t *data, size_t length)
-{
-    size_t done = 0;
-    while (done < length) {
-        ssize_t n = read(fd, data + done, length - done);
-        if (n < 0 && errno != EINTR)
-            return -errno;
-        if (n == 0)
-            return -EIO;
-        done += n > 0 ? (size_t)n : 0;
-    }
-    return 0;
-}
-
-static int read_firmware(const char *path, uint8_t **data, size_t *length, struct vmm_error *err)
-{
-    struct stat st;
-    if (!path)
-        return vmm_error_set(err, -EINVAL, "this board needs firmware, such as SeaBIOS");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st)) {
-        int rc = -errno;
-        if (fd >= 0)
-            close(fd);
-        return vmm_error_set(err, rc, "firmware %s: %s", path, strerror(-rc));
-    }
-    int rc = 0;
-    if (!S_ISREG(st.st_mode) || st.st_size < 0x10000 || (uint64_t)st.st_size > PC_FIRMWARE_MAX ||
-        st.st_size % 4096)
-        rc = vmm_error_set(err, -EINVAL,
-                           "firmware %s: a file of 64 KiB to 16 MiB, a multiple of 4096, is needed",
-                           path);
-    if (!rc) {
-        *length = (size_t)st.st_size;
-        *data = malloc(*length);
-        rc = *data ? read_all(fd, *data, *length) : -ENOMEM;
-        if (rc) {
-            free(*data);
-            (void)vmm_error_set(err, rc, "firmware %s: %s", path, strerror(-rc));
-        }
-    }
-    close(fd);
-    return rc;
-}
-
 static int new_rom(struct pc *pc, const char *name, uint64_t length,
                    void (*rom_write)(void *ctx, uint64_t offset, uint32_t width, uint64_t value),
                    struct vmm_memory_region **out, struct vmm_error *err)
@@ -207,6 +160,18 @@ static int add_roms(struct pc *pc, const uint8_t *data, size_t length, struct vm
     return rc;
 }
 
+/* The flash chip below the firmware. */
+static int add_vars(struct vmm_machine *m, size_t firmware_length, struct vmm_error *err)
+{
+    struct pc *pc = m->board_data;
+    const struct vmm_machine_vars where = {.below = PC_HIGH_MEMORY - firmware_length,
+                                           .room = PC_FIRMWARE_MAX - firmware_length,
+                                           .block = VMM_PFLASH_BLOCK,
+                                           .bank_width = 1,
+                                           .priority = PC_OVER_RAM};
+    return vmm_machine_add_vars(m, &where, &pc->flash, err);
+}
+
 static int add_vga_hole(struct pc *pc, struct vmm_error *err)
 {
     struct vmm_memory_region_options o = VMM_MEMORY_REGION_OPTIONS_INIT;
@@ -227,7 +192,9 @@ int vmm_pc_add_memory(struct vmm_machine *m, struct vmm_error *err)
     if (m->options.memory_size < UINT64_C(8) << 20 || m->options.memory_max)
         return vmm_error_set(err, -EINVAL,
                              "this board needs 8 MiB of memory, and has no hot plug of more");
-    int rc = read_firmware(m->options.firmware, &data, &length, err);
+    if (!m->options.firmware)
+        return vmm_error_set(err, -EINVAL, "this board needs firmware, such as SeaBIOS");
+    int rc = vmm_machine_read_firmware(m->options.firmware, PC_FIRMWARE_MAX, &data, &length, err);
     if (rc)
         return rc;
     rc = vmm_machine_add_ram(m, "ram-low", 0, low, &pc->ram, err);
@@ -235,7 +202,7 @@ int vmm_pc_add_memory(struct vmm_machine *m, struct vmm_error *err)
         rc = vmm_machine_add_ram(m, "ram-high", PC_HIGH_MEMORY, m->options.memory_size - low, NULL,
                                  err);
     rc = rc ? rc : add_roms(pc, data, length, err);
-    rc = rc ? rc : vmm_pc_add_flash(m, PC_HIGH_MEMORY - length, err);
+    rc = rc || !m->options.firmware_vars ? rc : add_vars(m, length, err);
     rc = rc ? rc : add_vga_hole(pc, err);
     rc = rc ? rc : add_segments(pc, err);
     free(data);
