@@ -111,7 +111,7 @@ arm64_root() {
 build_packages="gcc g++ libc6-dev meson ninja-build pkg-config python3 libfdt-dev libcmocka-dev
     libzydis-dev libzycore-dev zlib1g-dev libzstd-dev liblz4-dev liblzma-dev liburing-dev libnbd-dev libslirp-dev libpng-dev nettle-dev"
 guest_packages="busybox-static cpio kmod qemu-system-x86"
-arm64_packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-user-static device-tree-compiler"
+arm64_packages="gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-system-arm qemu-user-static device-tree-compiler qemu-efi-aarch64 acpica-tools"
 kernel_packages="build-essential flex bison bc libelf-dev xz-utils"
 check_packages="grub-pc-bin grub-common mtools dosfstools fdisk iproute2 passt valgrind e2fsprogs qemu-utils nbdkit clang libclang-rt-14-dev clang-format acpica-tools device-tree-compiler dmidecode xorriso eject smartmontools nvme-cli dpdk-dev ovmf grub-efi-amd64-bin libunwind-dev"
 

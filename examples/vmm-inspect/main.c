@@ -163,7 +163,7 @@ static int get_paging(struct inspect *in, unsigned vcpu, struct vmm_error *err)
 {
     struct vmm_paging_context p = VMM_PAGING_CONTEXT_INIT;
     char line[32];
-    unsigned long long format, flags, root, bits, user, supervisor;
+    unsigned long long format, flags, root, bits, user, supervisor, upper_root, lower, upper;
     snprintf(line, sizeof(line), "paging %u\n", vcpu);
     int rc = ask(in, line);
     if (rc)
@@ -174,6 +174,9 @@ static int get_paging(struct inspect *in, unsigned vcpu, struct vmm_error *err)
     at = number(at, "address_bits", &bits);
     at = number(at, "user_keys", &user);
     at = number(at, "supervisor_keys", &supervisor);
+    at = number(at, "upper_root", &upper_root);
+    at = number(at, "virtual_bits", &lower);
+    at = number(at, "upper_bits", &upper);
     if (!at)
         return vmm_error_set(err, -EPROTO, "the reply to \"paging\" is damaged");
     p.format = (uint32_t)format;
@@ -182,6 +185,9 @@ static int get_paging(struct inspect *in, unsigned vcpu, struct vmm_error *err)
     p.address_bits = (uint32_t)bits;
     p.user_keys = (uint32_t)user;
     p.supervisor_keys = (uint32_t)supervisor;
+    p.upper_root = upper_root;
+    p.virtual_bits = (uint32_t)lower;
+    p.upper_bits = (uint32_t)upper;
     rc = vmm_translator_set_context(in->translator, &p);
     return rc ? vmm_error_set(err, rc, "paging: %s", strerror(-rc)) : 0;
 }

@@ -137,9 +137,11 @@ static int run_paging(struct control *c, const char *argument, int *fds, int *fd
         return rc ? rc : resumed;
     put(c,
         "{\"vcpu\": %u, \"format\": %u, \"flags\": %u, \"root\": %llu, \"address_bits\": %u, "
-        "\"user_keys\": %u, \"supervisor_keys\": %u}",
+        "\"user_keys\": %u, \"supervisor_keys\": %u, \"upper_root\": %llu, \"virtual_bits\": %u, "
+        "\"upper_bits\": %u}",
         vmm_vcpu_id(vcpu), p.format, p.flags, (unsigned long long)p.root, p.address_bits,
-        p.user_keys, p.supervisor_keys);
+        p.user_keys, p.supervisor_keys, (unsigned long long)p.upper_root, p.virtual_bits,
+        p.upper_bits);
     return 0;
 }
 

@@ -27,6 +27,22 @@ struct vmm_acpi_override {
     uint32_t gsi;
 };
 
+/** What arm64 has instead of APICs: a GIC, timers and PSCI. Interrupts are GSIVs: 16 to 31 are private to each
+ *  processor, 32 and up are the GIC's shared ones. */
+struct vmm_acpi_gic {
+    uint32_t version; /**< 2 or 3 */
+    uint32_t
+        timers[4]; /**< of secure EL1, EL1, the virtual one, EL2; level, always on (GTDT, 5.2.25) */
+    uint32_t performance;   /**< of the performance monitors; 0: none */
+    uint64_t distributor;   /**< guest-physical, as are all addresses */
+    uint64_t redistributor; /**< version 3: a range for all processors */
+    uint32_t redistributor_length;
+    uint32_t reserved;
+    uint64_t its;               /**< translation service with number 0; 0: none */
+    uint64_t cpu_interface;     /**< version 2 */
+    const uint64_t *affinities; /**< MPIDR_EL1 of each of the `cpus`, affinity fields only */
+};
+
 struct vmm_acpi_table {
     const void *data; /**< a whole table, header included; length and checksum are filled in */
     size_t length;
@@ -74,6 +90,8 @@ struct vmm_acpi_description {
     /** Further AML, without headers: an SSDT each. */
     const struct vmm_acpi_table *ssdts;
     size_t ssdt_count; /**< at most 16 */
+    /** arm64: NULL where there are APICs. Needs hardware_reduced; says that PSCI is there, by HVC. */
+    const struct vmm_acpi_gic *gic;
 };
 #define VMM_ACPI_DESCRIPTION_INIT                                                                  \
     {                                                                                              \

@@ -137,6 +137,8 @@ VMM_API void vmm_aml_irq(struct vmm_aml *aml, uint32_t irq);
 VMM_API void vmm_aml_interrupt(struct vmm_aml *aml, uint32_t gsi, bool level, bool active_low,
                                bool shared);
 VMM_API void vmm_aml_memory32(struct vmm_aml *aml, uint32_t address, uint32_t length, bool write);
+/** Memory that the device itself uses, anywhere. */
+VMM_API void vmm_aml_memory64(struct vmm_aml *aml, uint64_t address, uint64_t length);
 
 #define VMM_AML_SPACE_MEMORY 0u
 #define VMM_AML_SPACE_PORTS  1u

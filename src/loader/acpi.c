@@ -2,7 +2,7 @@
 /*
  * ACPI tables. They are laid out one after the other in a buffer that is an image of the guest's
  * memory from the given address on: RSDP, XSDT, DSDT, FACS where there is fixed hardware, FADT, MADT,
- * MCFG, the embedder's own.
+ * GTDT on arm64, MCFG, the embedder's own.
  */
 #include "loader/acpi.h"
 #include "base/util.h"
@@ -15,7 +15,9 @@
 #define HEADER_SIZE   36u
 #define RSDP_SIZE     36u
 #define FADT_SIZE     276u /* revision 6 */
-#define TABLES_MAX    64u  /* more than check() allows */
+#define GTDT_SIZE     104u
+#define GICC_SIZE     80u
+#define TABLES_MAX    64u /* more than check() allows */
 #define LAPIC_DEFAULT 0xfee00000u
 
 struct image {
@@ -156,8 +158,9 @@ static uint32_t port_of(const struct vmm_acpi_register *r)
 #define FADT_TMR_VAL_EXT   (1u << 8)
 #define FADT_RESET_REG_SUP (1u << 10)
 #define FADT_HW_REDUCED    (1u << 20)
-#define BOOT_NO_VGA        (1u << 2)
 #define BOOT_NO_CMOS_RTC   (1u << 5)
+#define ARM_PSCI           (1u << 0) /* 5.2.9.4 */
+#define ARM_PSCI_HVC       (1u << 1)
 
 static uint32_t fadt_flags(const struct vmm_acpi_description *d)
 {
@@ -212,13 +215,14 @@ static void put_fadt(struct image *im, size_t dsdt, size_t facs)
     put_le(im, 0, 1);
     if (!im->error)
         im->data[im->length - 1] = d->has_rtc ? 0x32 : 0; /* the century's place in the CMOS */
-    put_le(im, d->boot_flags | (d->has_rtc ? 0 : BOOT_NO_CMOS_RTC), 2);
+    put_le(im, d->boot_flags | (d->has_rtc || d->gic ? 0 : BOOT_NO_CMOS_RTC), 2);
     put_le(im, 0, 1);
     put_le(im, fadt_flags(d), 4);
     put_register(im, &d->reset);
     put_le(im, d->reset_value, 1);
-    put_le(im, 0, 2); /* ARM boot flags */
-    put_le(im, 5, 1); /* minor version: 6.5 */
+    put_le(im, d->gic ? ARM_PSCI | ARM_PSCI_HVC : 0, 2);
+    put_le(im, d->gic ? 4 : 5,
+           1); /* minor version; 6.5 has a longer structure for a GIC's processors */
     put_le(im, fixed ? im->base + facs : 0, 8);
     put_le(im, im->base + dsdt, 8);
     put_register(im, &d->pm1_event);
@@ -289,9 +293,85 @@ static void put_overrides(struct image *im)
     }
 }
 
+/* GIC CPU interface, 5.2.12.14. */
+static void put_gic_processor(struct image *im, const struct vmm_acpi_gic *g, uint32_t uid)
+{
+    put_le(im, 0x0b | GICC_SIZE << 8, 2);
+    put_le(im, 0, 2);
+    put_le(im, uid, 4); /* the interface's number, version 2 */
+    put_le(im, uid, 4);
+    put_le(im, 1, 4); /* enabled; the monitors' interrupt is level-triggered */
+    put_le(im, 0, 4); /* no parking protocol */
+    put_le(im, g->performance, 4);
+    put_le(im, 0, 8);
+    put_le(im, g->version == 2 ? g->cpu_interface : 0, 8);
+    put_le(im, 0, 8); /* no virtualization in the guest: GICV, GICH and their interrupt */
+    put_le(im, 0, 8);
+    put_le(im, 0, 4);
+    put_le(im, 0, 8); /* GICR: the range below */
+    put_le(im, g->affinities[uid], 8);
+    put_le(im, 0, 4);
+}
+
+static void put_gic(struct image *im, const struct vmm_acpi_gic *g)
+{
+    for (uint32_t uid = 0; uid < im->d->cpus; uid++)
+        put_gic_processor(im, g, uid);
+    put_le(im, 0x180c, 4); /* distributor, 5.2.12.15 */
+    put_le(im, 0, 4);
+    put_le(im, g->distributor, 8);
+    put_le(im, 0, 4);
+    put_le(im, g->version, 4);
+    if (g->version < 3)
+        return;
+    put_le(im, 0x100e, 4); /* redistributors, 5.2.12.17 */
+    put_le(im, g->redistributor, 8);
+    put_le(im, g->redistributor_length, 4);
+    if (!g->its)
+        return;
+    put_le(im, 0x140f, 4); /* translation service, 5.2.12.18 */
+    put_le(im, 0, 4);
+    put_le(im, g->its, 8);
+    put_le(im, 0, 4);
+}
+
+static void put_gic_madt(struct image *im)
+{
+    size_t start = begin_table(im, "APIC", 5);
+    put_le(im, 0, 8);
+    put_gic(im, im->d->gic);
+    end_table(im, start);
+    name_in_xsdt(im, start);
+}
+
+/* Generic timers, 5.2.25. */
+static void put_gtdt(struct image *im)
+{
+    const uint32_t always_on = 4; /* and level-triggered, active high */
+    size_t start = begin_table(im, "GTDT", 3);
+    put_le(im, UINT64_MAX, 8); /* no counter in memory */
+    put_le(im, 0, 4);
+    for (uint32_t i = 0; i < VMM_ARRAY_SIZE(im->d->gic->timers); i++) {
+        put_le(im, im->d->gic->timers[i], 4);
+        put_le(im, im->d->gic->timers[i] ? always_on : 0, 4);
+    }
+    put_le(im, UINT64_MAX, 8);
+    put_le(im, 0, 8); /* no platform timers */
+    put_le(im, 0, 8); /* no virtual timer of EL2 */
+    if (!im->error && im->length - start != GTDT_SIZE)
+        im->error = -EPROTO;
+    end_table(im, start);
+    name_in_xsdt(im, start);
+}
+
 static void put_madt(struct image *im)
 {
     const struct vmm_acpi_description *d = im->d;
+    if (d->gic) {
+        put_gic_madt(im);
+        put_gtdt(im);
+        return;
+    }
     size_t start = begin_table(im, "APIC", 5);
     put_le(im, d->lapic_address ? d->lapic_address : LAPIC_DEFAULT, 4);
     put_le(im, d->legacy_pics ? 1 : 0, 4);
@@ -437,6 +517,20 @@ static const char *wrong_processors(const struct vmm_acpi_description *d)
     return NULL;
 }
 
+static const char *wrong_gic(const struct vmm_acpi_description *d)
+{
+    const struct vmm_acpi_gic *g = d->gic;
+    if (!g)
+        return NULL;
+    if (!d->hardware_reduced || d->ioapic_address || d->override_count || d->legacy_pics)
+        return "a GIC goes with hardware_reduced and without an I/O APIC";
+    if ((g->version != 2 && g->version != 3) || !g->distributor || !g->affinities)
+        return "a GIC has version 2 or 3, a distributor and affinities";
+    if (g->version == 3 ? !g->redistributor_length : !g->cpu_interface)
+        return "a GIC has redistributors (version 3) or a CPU interface (version 2)";
+    return NULL;
+}
+
 static const char *wrong_tables(const struct vmm_acpi_description *d)
 {
     if (!d->dsdt && d->dsdt_length)
@@ -468,6 +562,8 @@ static int check(const struct vmm_acpi_description *d, uint64_t address, uint64_
     if (!wrong)
         wrong = wrong_processors(d);
     if (!wrong)
+        wrong = wrong_gic(d);
+    if (!wrong)
         wrong = wrong_tables(d);
     return wrong ? vmm_error_set(err, -EINVAL, "ACPI description: %s", wrong) : 0;
 }
@@ -476,7 +572,8 @@ static void build(struct image *im)
 {
     static const uint8_t zeros[RSDP_SIZE];
     const struct vmm_acpi_description *d = im->d;
-    size_t count = 2u + (d->ecam_address ? 1u : 0u) + d->ssdt_count + d->extra_count;
+    size_t count =
+        2u + (d->gic ? 1u : 0u) + (d->ecam_address ? 1u : 0u) + d->ssdt_count + d->extra_count;
     put(im, zeros, RSDP_SIZE);
     size_t xsdt = begin_table(im, "XSDT", 1);
     for (size_t i = 0; i < count; i++)

@@ -72,6 +72,37 @@ static bool window_ok(uint32_t space, uint32_t bits, uint64_t first, uint64_t la
     return first <= last && last <= max && last - first < max; /* the length must fit too */
 }
 
+#define FIXED    0x0cu /* both ends */
+#define CONSUMER 0x01u /* else a producer, that decodes positively */
+
+static void put_range(struct vmm_aml *a, uint32_t space, uint32_t bits, uint64_t first,
+                      uint64_t last, uint32_t general, uint32_t specific)
+{
+    size_t width = bits / 8;
+    vmm_aml_put_le(a, bits == 16 ? TAG_RANGE16 : bits == 32 ? TAG_RANGE32 : TAG_RANGE64, 1);
+    vmm_aml_put_le(a, 3 + 5 * width, 2);
+    vmm_aml_put_le(a, space, 1);
+    vmm_aml_put_le(a, general, 1);
+    vmm_aml_put_le(a, specific, 1);
+    vmm_aml_put_le(a, 0, width); /* granularity: none between fixed ends */
+    vmm_aml_put_le(a, first, width);
+    vmm_aml_put_le(a, last, width);
+    vmm_aml_put_le(a, 0, width); /* translation */
+    vmm_aml_put_le(a, last - first + 1, width);
+}
+
+void vmm_aml_memory64(struct vmm_aml *a, uint64_t address, uint64_t length)
+{
+    if (length == 0 || !window_ok(VMM_AML_SPACE_MEMORY, 64, address, address + (length - 1))) {
+        vmm_aml_fail(a, -EINVAL, "memory of %#llx bytes at %#llx", (unsigned long long)length,
+                     (unsigned long long)address);
+        return;
+    }
+    if (in_template(a))
+        put_range(a, VMM_AML_SPACE_MEMORY, 64, address, address + (length - 1), FIXED | CONSUMER,
+                  1);
+}
+
 void vmm_aml_window(struct vmm_aml *a, uint32_t space, uint32_t bits, uint64_t first, uint64_t last,
                     bool prefetchable)
 {
@@ -82,19 +113,9 @@ void vmm_aml_window(struct vmm_aml *a, uint32_t space, uint32_t bits, uint64_t f
     }
     if (!in_template(a))
         return;
-    size_t width = bits / 8;
     /* Memory: writable, and cacheable with prefetching (6.4.3.5.5); ports: all of them. */
     uint32_t specific = space == VMM_AML_SPACE_MEMORY  ? (prefetchable ? 0x07u : 0x01u)
                         : space == VMM_AML_SPACE_PORTS ? 0x03u
                                                        : 0;
-    vmm_aml_put_le(a, bits == 16 ? TAG_RANGE16 : bits == 32 ? TAG_RANGE32 : TAG_RANGE64, 1);
-    vmm_aml_put_le(a, 3 + 5 * width, 2);
-    vmm_aml_put_le(a, space, 1);
-    vmm_aml_put_le(a, 0x0c, 1); /* both ends fixed; a producer that decodes positively */
-    vmm_aml_put_le(a, specific, 1);
-    vmm_aml_put_le(a, 0, width); /* granularity: none between fixed ends */
-    vmm_aml_put_le(a, first, width);
-    vmm_aml_put_le(a, last, width);
-    vmm_aml_put_le(a, 0, width); /* translation */
-    vmm_aml_put_le(a, last - first + 1, width);
+    put_range(a, space, bits, first, last, FIXED, specific);
 }

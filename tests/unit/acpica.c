@@ -2,7 +2,7 @@
 /* Tables and AML of the library's making, judged by ACPICA. */
 #include "acpica.h"
 
-#include <libvmm/acpi.h>
+#include "loader/acpi.h"
 #include <libvmm/aml.h>
 
 #define BASE UINT64_C(0xe0000)
@@ -306,11 +306,104 @@ static void tables_of_fixed_hardware(void **state)
     tables_pass_acpica(false);
 }
 
+/* What arm64 has: no APICs, and a device above 4 GiB. iasl knows MADT and GTDT field by field. */
+static void tables_of_a_gic(uint32_t version)
+{
+    static const uint64_t affinities[] = {0, 1, 0x100};
+    const struct vmm_acpi_gic gic = {.version = version,
+                                     .timers = {29, 30, 27, 26},
+                                     .performance = 23,
+                                     .distributor = 0x8000000,
+                                     .redistributor = 0x80a0000,
+                                     .redistributor_length = 3 * 0x20000,
+                                     .its = 0x8080000,
+                                     .cpu_interface = 0x8010000,
+                                     .affinities = affinities};
+    struct vmm_acpi_description d = VMM_ACPI_DESCRIPTION_INIT;
+    struct acpica t;
+    struct vmm_aml *a;
+    void *data;
+    size_t length;
+    struct vmm_error err = VMM_ERROR_INIT;
+    assert_int_equal(vmm_aml_new(&a), 0);
+    vmm_aml_scope_begin(a, "\\_SB");
+    processors(a, 3);
+    vmm_aml_device_begin(a, "ECAM");
+    vmm_aml_name_eisaid(a, "_HID", "PNP0C02");
+    vmm_aml_name(a, "_CRS");
+    vmm_aml_resources_begin(a);
+    vmm_aml_memory64(a, UINT64_C(0x4010000000), 1 << 28);
+    vmm_aml_end(a);
+    vmm_aml_end(a);
+    vmm_aml_end(a);
+    assert_int_equal(vmm_aml_finish(a, &d.dsdt, &d.dsdt_length), 0);
+    d.hardware_reduced = 1;
+    d.cpus = 3;
+    d.gic = &gic;
+    acpica_begin(&t);
+    if (vmm_acpi_build_image(&d, 0x100000, 0x10000, &data, &length, &err))
+        fail_msg("%s", err.text);
+    acpica_extract(&t, data, 0x100000, length);
+    assert_int_equal(t.count, 4); /* FADT, DSDT, MADT, GTDT */
+    acpica_recompile(&t);
+    char *text = acpica_file(&t, "APIC2.dsl", NULL);
+    assert_non_null(strstr(text, "Generic Interrupt Controller"));
+    assert_true(!strstr(text, "Generic Interrupt Translator") == (version == 2));
+    assert_true(!strstr(text, "Generic Interrupt Redistributor") == (version == 2));
+    free(text);
+    text = acpica_file(&t, "GTDT3.dsl", NULL);
+    assert_non_null(strstr(text, "Virtual Timer Interrupt : 0000001B"));
+    free(text);
+    acpica_end(&t);
+    free(data);
+    d.hardware_reduced = 0;
+    assert_int_equal(vmm_acpi_build_image(&d, 0, 0x10000, &data, &length, &err), -EINVAL);
+    vmm_aml_free(a);
+}
+
+static void tables_of_both_gics(void **state)
+{
+    (void)state;
+    tables_of_a_gic(3);
+    tables_of_a_gic(2);
+}
+
+static void gics_that_are_none(void **state)
+{
+    static const uint64_t affinity = 0;
+    const struct vmm_acpi_gic good = {.version = 3,
+                                      .distributor = 0x8000000,
+                                      .redistributor = 0x80a0000,
+                                      .redistributor_length = 0x20000,
+                                      .affinities = &affinity};
+    struct vmm_acpi_description d = VMM_ACPI_DESCRIPTION_INIT;
+    void *data;
+    size_t length;
+    (void)state;
+    for (int i = 0; i < 7; i++) {
+        struct vmm_acpi_gic g = good;
+        d.hardware_reduced = 1;
+        d.cpus = 1;
+        d.gic = &g;
+        d.ioapic_address = i == 1 ? 0xfec00000 : 0;
+        g.version = i == 2 ? 4 : i == 3 ? 2 : 3;
+        g.distributor = i == 4 ? 0 : g.distributor;
+        g.redistributor_length = i == 5 ? 0 : g.redistributor_length;
+        g.affinities = i == 6 ? NULL : &affinity;
+        int rc = vmm_acpi_build_image(&d, 0, 0x10000, &data, &length, NULL);
+        assert_int_equal(rc, i ? -EINVAL : 0);
+        if (!rc)
+            free(data);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tables_of_reduced_hardware),
         cmocka_unit_test(tables_of_fixed_hardware),
+        cmocka_unit_test(tables_of_both_gics),
+        cmocka_unit_test(gics_that_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

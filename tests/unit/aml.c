@@ -439,6 +439,12 @@ static void memory_that_wraps(struct vmm_aml *a)
     vmm_aml_resources_begin(a);
     vmm_aml_memory32(a, 0xfffff000, 0x2000, true);
 }
+static void high_memory_that_wraps(struct vmm_aml *a)
+{
+    vmm_aml_name(a, "A");
+    vmm_aml_resources_begin(a);
+    vmm_aml_memory64(a, UINT64_MAX - 0xfff, 0x2000);
+}
 static void window_backwards(struct vmm_aml *a)
 {
     vmm_aml_name(a, "A");
@@ -536,6 +542,7 @@ static void unsound_code_is_refused(void **state)
         {irq_16, "ISA interrupt 16"},
         {ports_beyond_the_end, "ports at 0xfffc"},
         {memory_that_wraps, "memory at 0xfffff000"},
+        {high_memory_that_wraps, "memory of 0x2000 bytes"},
         {window_backwards, "window"},
         {window_of_everything, "window"},
         {window_too_wide, "window"},

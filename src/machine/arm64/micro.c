@@ -235,6 +235,7 @@ static void destroy(struct vmm_machine *m)
     vmm_pl031_unref(micro->rtc);
     vmm_pl061_unref(micro->gpio);
     vmm_pflash_unref(micro->flash);
+    vmm_irq_line_free(micro->event);
     vmm_memory_region_unref(micro->firmware);
     vmm_fwcfg_unref(micro->fwcfg);
     if (micro->ports)
@@ -296,6 +297,8 @@ static int load(struct vmm_machine *m, struct vmm_error *err)
 static int power_button(struct vmm_machine *m)
 {
     struct micro *micro = m->board_data;
+    if (micro->event)
+        return vmm_irq_line_pulse(micro->event);
     int rc = vmm_pl061_set_input(micro->gpio, MICRO_POWER_PIN, 1);
     return rc ? rc : vmm_timer_set(micro->power_key, vmm_loop_now(m->loop) + KEY_PRESS_NS);
 }

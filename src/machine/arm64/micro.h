@@ -43,6 +43,7 @@
 #define MICRO_RTC_GSI    2u
 #define MICRO_PCI_GSI    3u /* INTA; three more follow */
 #define MICRO_GPIO_GSI   7u
+#define MICRO_EVENT_GSI  1u  /* the power button, where ACPI describes the board */
 #define MICRO_VIRTIO_GSI 16u /* 32 */
 
 #define MICRO_POWER_PIN 3u
@@ -57,11 +58,15 @@ struct micro {
     struct vmm_memory_region *firmware;
     struct vmm_pflash *flash;
     struct vmm_fwcfg *fwcfg;
+    struct vmm_irq_line *event; /* NULL: no ACPI */
 };
 
 /* micro_firmware.c: nothing where the options name none; load instead of a kernel. */
 int vmm_micro_add_firmware(struct vmm_machine *machine, struct vmm_error *err);
 int vmm_micro_load_firmware(struct vmm_machine *machine, struct vmm_error *err);
+
+/* micro_tables.c: ACPI tables as files of the firmware configuration */
+int vmm_micro_add_tables(struct vmm_machine *machine, struct vmm_error *err);
 
 /* micro_tree.c: the device tree without what the loader adds; the caller frees it. */
 int vmm_micro_device_tree(const struct vmm_machine *machine, void **data, size_t *length,

@@ -2,7 +2,8 @@
 /*
  * UEFI on the arm64 `micro` board, as EDK2's ArmVirtQemu expects its machine (ArmVirtPkg/ArmVirtQemu.dsc): the firmware
  * at address 0, where the first processor starts; the flash of variables 64 MiB above; a device tree at the
- * beginning of RAM; and the firmware configuration, which also hands a kernel over.
+ * beginning of RAM; and the firmware configuration, which hands over ACPI tables, and a kernel. The firmware itself reads
+ * the tree; what it starts sees the tables instead.
  */
 #include "base/util.h"
 #include "loader/source.h"
@@ -48,7 +49,8 @@ static int add_fwcfg(struct vmm_machine *m, struct vmm_error *err)
     struct micro *micro = m->board_data;
     micro->fwcfg = m->fwcfg;
     rc = vmm_fwcfg_attach_mmio(m->fwcfg, m->mmio, MICRO_FWCFG, err);
-    return rc ? rc : vmm_machine_add_device(m, vmm_fwcfg_device(m->fwcfg));
+    rc = rc ? rc : vmm_machine_add_device(m, vmm_fwcfg_device(m->fwcfg));
+    return rc ? rc : vmm_irq_line_new(m->vm, MICRO_EVENT_GSI, &micro->event);
 }
 
 int vmm_micro_add_firmware(struct vmm_machine *m, struct vmm_error *err)
@@ -115,6 +117,7 @@ int vmm_micro_load_firmware(struct vmm_machine *m, struct vmm_error *err)
     size_t length = 0;
     int rc = hand_over_kernel(m, err);
     rc = rc ? rc : vmm_fwcfg_set_u16(m->fwcfg, VMM_FWCFG_CPUS, (uint16_t)m->options.cpus);
+    rc = rc ? rc : vmm_micro_add_tables(m, err);
     rc = rc ? rc : vmm_micro_device_tree(m, &tree, &length, err);
     if (!rc)
         rc = vmm_memory_write(m->memory, MICRO_RAM, tree, length);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* ACPI for the `pc` board: fixed hardware, and what is not found by asking the buses. */
 #include "base/util.h"
+#include "machine/osc.h"
 #include "machine/x86/pc.h"
 #include "machine/x86/processors.h"
 
@@ -133,7 +134,7 @@ static void begin_bridge(struct vmm_aml *a, const struct pc *pc)
     vmm_aml_name_eisaid(a, "_HID", pc->kind->express ? "PNP0A08" : "PNP0A03");
     if (pc->kind->express) {
         vmm_aml_name_eisaid(a, "_CID", "PNP0A03");
-        vmm_board_add_osc(a);
+        vmm_machine_add_osc(a);
     }
 }
 

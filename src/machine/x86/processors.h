@@ -13,8 +13,4 @@ int vmm_board_set_up_vcpu(struct vmm_machine *machine, struct vmm_x86_cpuid **cp
 void vmm_board_describe(struct vmm_vcpu *vcpu, const struct vmm_exit *exit, char *text,
                         size_t size);
 
-struct vmm_aml;
-/* The method _OSC of a host bridge of PCI Express: everything is the guest's. */
-void vmm_board_add_osc(struct vmm_aml *a);
-
 #endif
