@@ -35,7 +35,7 @@ def copy_library(name, folder):
 
 def run_inside(folder):
     """(status, lines) of the script in the machine; a machine that fails itself is started again."""
-    command = [os.path.join(here, "../nested/nested-kvm-arm64"), "-t", "420", folder, "sh", "inside.sh"]
+    command = [os.path.join(here, "../nested/nested-kvm-arm64"), "-t", "540", folder, "sh", "inside.sh"]
     for attempt in range(TRIES):
         with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT) as process:
