@@ -80,7 +80,7 @@ if [ ! -e $v ]; then printf "\007\000\000\000kept" >$v; sync; reboot -f; fi
 echo "the variable: $(tail -c +5 $v)"; ls /sys/firmware/devicetree 2>/dev/null; cat /proc/interrupts
 for t in APIC GTDT DSDT FACP SPCR IORT MCFG; do echo "TABLE $t"; base64 /sys/firmware/acpi/tables/$t; echo END; done
 dd if=/dev/vda bs=64k skip=16 count=16 2>/dev/null | sha256sum
-echo "waiting for the button"; echo "pressed $(dd if=/dev/input/event0 bs=24 count=1 2>/dev/null | hexdump -s 16 -n 4 -e "2/2 \"%d \"")"' \
+echo "waiting for the button"; echo "pressed $(dd if=/dev/input/event0 bs=24 count=1 2>/dev/null | tail -c +17 | hexdump -n 4 -e "2/2 \"%d \"")"' \
     --firmware QEMU_EFI.fd --firmware-vars /dev/shm/vars --cpus 2 --transport pci --disk /dev/shm/disk,format=raw --control /tmp/control
 [ $status = 0 ] && has 'efi: EFI v.* by EDK II' && has 'user space reached on 2 processor'
 result $? "UEFI firmware starts it with 2 vCPUs and ACPI tables" "$log"
