@@ -141,14 +141,14 @@ static int add_ports(struct vmm_machine *m, struct vmm_error *err)
                                               .write = port_write,
                                               .min_width = 1,
                                               .max_width = 4};
-    struct micro *micro = m->board_data;
     struct vmm_region_options o = VMM_REGION_OPTIONS_INIT;
+    struct vmm_region *region; /* the bus's, and goes with it */
     o.name = "pci-ports";
     o.address = MICRO_PORTS;
     o.length = MICRO_PORTS_COUNT;
     o.ops = &ops;
     o.ctx = m;
-    return vmm_bus_add(m->mmio, &o, &micro->ports, err);
+    return vmm_bus_add(m->mmio, &o, &region, err);
 }
 
 static int add_pci(struct vmm_machine *m, struct vmm_error *err)
@@ -238,8 +238,6 @@ static void destroy(struct vmm_machine *m)
     vmm_irq_line_free(micro->event);
     vmm_memory_region_unref(micro->firmware);
     vmm_fwcfg_unref(micro->fwcfg);
-    if (micro->ports)
-        vmm_bus_remove(m->mmio, micro->ports);
     free(micro);
 }
 

@@ -54,7 +54,6 @@ struct micro {
     struct vmm_pl031 *rtc;
     struct vmm_pl061 *gpio;
     struct vmm_timer *power_key; /* lets the key up again */
-    struct vmm_region *ports;    /* PCI's, in memory */
     struct vmm_memory_region *firmware;
     struct vmm_pflash *flash;
     struct vmm_fwcfg *fwcfg;
